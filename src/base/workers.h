@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_BASE_WORKERS_H
+#define KVCACHEFS_BASE_WORKERS_H
+/*
+ * A pool of threads over two FIFO queues: WORK_READ (somebody waits for it) is
+ * always taken before WORK_BACKGROUND (sealing, moving, scrubbing), and
+ * at most bg_max threads run background work at a time; background threads run
+ * at nice +10 for that work where the kernel allows it.
+ * Work items belong to the caller and embed struct work; submitting does not
+ * allocate. threads == 0 gives the serial twin: workers_submit only queues and
+ * workers_run_one() runs the oldest item on the calling thread, so that tests
+ * are deterministic.
+ */
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/list.h"
+
+enum work_class { WORK_READ, WORK_BACKGROUND };
+
+struct work {
+	struct list link;          /* private to the pool while queued */
+	void (*run)(struct work *); /* on a pool thread, no locks held; may free the item */
+};
+
+struct workers;
+
+/* -ENOMEM, -EAGAIN (no threads). @name (at most 10 characters) is the threads' name prefix. */
+WUR int workers_create(const char *name, unsigned threads, unsigned bg_max, struct workers **ret);
+/* Runs everything queued, then joins. NULL ok. */
+void workers_destroy(struct workers *w);
+/* Queues @work; it must not be queued already. Never runs it inside the call. */
+void workers_submit(struct workers *w, enum work_class c, struct work *work);
+/* Takes a queued item back; false when it runs or ran already. */
+bool workers_cancel(struct workers *w, struct work *work);
+/* Serial twin or helping thread: runs one WORK_READ item if there is one (then,
+ * only with @also_background, one background item). False when there was none. */
+bool workers_run_one(struct workers *w, bool also_background);
+/* Waits until nothing is queued or running. */
+void workers_drain(struct workers *w);
+unsigned workers_threads(const struct workers *w);
+/* WORK_READ items queued or running now: background work yields by polling it. */
+unsigned workers_readers(const struct workers *w);
+
+#endif
