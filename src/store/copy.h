@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_COPY_H
+#define KVCACHEFS_STORE_COPY_H
+/*
+ * Decoded copies: whole files lying decoded on a private tmpfs with huge pages,
+ * which the kernel reads by passthrough at native speed. The tmpfs is a
+ * detached mount (fsopen/fsmount), so it has no path and dies with the
+ * daemon. Files are recycled, because faulting fresh pages costs half the speed; a
+ * recycled file is cut to the exact length, its last page's tail zeroed, and it
+ * is reused only when a lease shows that no mapping of it lives.
+ * Bytes count in the budget (BUDGET_COPY), idle pool files included.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/budget.h"
+#include "base/err.h"
+
+struct copy_pool;
+struct copy;
+
+/* -EPERM, -ENOSYS, -errno when there can be no private tmpfs: no copies then. */
+WUR int copy_pool_create(struct budget *b, uint64_t max_bytes, struct copy_pool **ret);
+void copy_pool_destroy(struct copy_pool *p); /* NULL ok */
+
+/* A file of exactly @size bytes, all pages present; contents undefined except
+ * for the zeroed tail of the last page. -KVFS_EBUDGET (caller makes room),
+ * -ENOSPC. One reference. */
+WUR int copy_create(struct copy_pool *p, uint64_t size, struct copy **ret);
+struct copy *copy_get(struct copy *c);
+/* The last put gives the file back to the pool (or its pages to the kernel when
+ * it is still mapped somewhere or the pool is large). NULL ok. */
+void copy_put(struct copy *c);
+int copy_fd(const struct copy *c); /* borrowed, O_RDWR */
+/* Maps it for writing (reader_decode_all); copy_unmap before it is served. */
+WUR int copy_map(struct copy *c, void **ret);
+void copy_unmap(struct copy *c, void *p);
+uint64_t copy_size(const struct copy *c);
+/* F_SETLEASE F_WRLCK on our descriptor: true while somebody else has the file
+ * open or mapped. */
+bool copy_in_use(const struct copy *c);
+/* Gives idle files' pages back until @bytes are free in the budget. */
+void copy_pool_shrink(struct copy_pool *p, uint64_t bytes);
+uint64_t copy_pool_bytes(const struct copy_pool *p);
+
+#endif

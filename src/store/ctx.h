@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_CTX_H
+#define KVCACHEFS_STORE_CTX_H
+/*
+ * A context in use: one regular file of the mount that is open, being sealed,
+ * or present in DRAM. Contexts are found by tree inode number; a file that is
+ * none of these costs no memory here.
+ *
+ * Two locks. The table lock (ctx.c) guards the hash and refs. ctx.lock guards
+ * the members marked GUARDED. Neither is held across I/O. The *gate* orders
+ * I/O against changes of what the content is made of: readers and plain
+ * writers pass it shared; sealing's switch, unsealing, truncation and the first
+ * overlay write of a block pass it exclusively. Gate before ctx.lock.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/lock.h"
+#include "kvcachefs/format.h"
+#include "store/object.h"
+#include "store/store.h"
+
+struct replica; /* replica.h: encoded copy in DRAM */
+struct copy;    /* copy.h: decoded copy on the private tmpfs */
+
+struct gate {
+	struct lock lock;
+	struct cond cond;
+	unsigned shared GUARDED;    /* gate.lock */
+	bool exclusive GUARDED;     /* gate.lock */
+	unsigned waiting_excl GUARDED; /* gate.lock: writers first */
+};
+void gate_init(struct gate *g);
+void gate_fini(struct gate *g);
+void gate_enter(struct gate *g, bool exclusive);
+void gate_leave(struct gate *g, bool exclusive);
+bool gate_try(struct gate *g, bool exclusive);
+
+struct ctx {
+	struct store *st;     /* borrowed */
+	uint64_t ino;         /* of the inode in tree/ */
+	struct list hash;     /* table lock */
+	struct list lru;      /* table lock: contexts with something in DRAM, oldest first */
+	unsigned refs;        /* table lock */
+
+	struct gate gate;
+	struct lock lock;
+
+	/* Under the gate: shared to look, exclusive to change. */
+	enum ctx_state state; /* PLAIN, SEALED or OVERLAY; SEALING shows in .sealing */
+	struct kvfs_record rec;
+	struct object *obj;   /* one reference while SEALED or OVERLAY and loaded */
+	int fd;               /* of the tree file; the daemon's only one; -1 closed */
+	bool fd_writable;
+	bool unlinked;        /* no name left: only the descriptor or trash holds it */
+
+	/* Under ctx.lock. */
+	unsigned opens GUARDED;       /* struct file, all modes */
+	unsigned writers GUARDED;     /* of them, opened for writing */
+	unsigned passthrough GUARDED; /* of them, served by passthrough */
+	unsigned others GUARDED;      /* of them, served otherwise */
+	int backing_id GUARDED;       /* registered while passthrough > 0, else 0 */
+	bool backing_is_copy GUARDED; /* it is copy's file, not the tree file */
+	bool sealing GUARDED;         /* a seal is between its first and last step */
+	bool cancel GUARDED;          /* asks that seal to give up */
+	bool queued GUARDED;          /* in the seal queue */
+	bool lost GUARDED;            /* a write or fsync failed: fsync says EIO until O_TRUNC */
+	bool pinned GUARDED;
+	bool damaged GUARDED;
+	struct replica *rep GUARDED;  /* one reference, or NULL */
+	struct copy *copy GUARDED;    /* one reference, or NULL */
+	uint64_t hits GUARDED;
+	double heat GUARDED;          /* decayed hits at heat_ns */
+	uint64_t heat_ns GUARDED;     /* CLOCK_REALTIME */
+	uint64_t whole_reads GUARDED; /* opens that read from start to end */
+	uint64_t closed_ns GUARDED;   /* CLOCK_MONOTONIC of the last close */
+	char reason[64] GUARDED;      /* of the last move */
+	struct list seal_link;        /* seal queue's lock */
+};
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_READ_H
+#define KVCACHEFS_STORE_READ_H
+/*
+ * Reading sealed content. A request is cut into chunks; each chunk's decoded
+ * bytes come from the window (decoded lately), else are decoded from the
+ * replica in DRAM, else from the object on SSD. One decode serves everybody who
+ * asks for the same chunk meanwhile. A sequential reader is recognised at its
+ * second request; from then on the next chunks are fetched and decoded ahead.
+ *
+ *   reader_read -> window_get -> replica | fetch (tier_submit, verify) -> decode
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/budget.h"
+#include "base/err.h"
+#include "base/workers.h"
+#include "codecs/codec.h"
+#include "store/object.h"
+#include "store/replica.h"
+#include "store/store.h"
+#include "tiers/tier.h"
+
+struct reader; /* the machinery: window, buffers, codec contexts; one per store */
+
+struct reader_config {
+	struct budget *budget;     /* borrowed */
+	struct workers *workers;   /* borrowed */
+	struct tier_io *ssd;       /* borrowed */
+	uint64_t window_bytes;     /* most that decoded chunks may hold (BUDGET_WINDOW) */
+	uint64_t buffer_bytes;     /* most that encoded fetch buffers may hold (BUDGET_BUFFER) */
+	unsigned ahead_chunks;     /* depth of decode-ahead */
+};
+WUR int reader_create(const struct reader_config *cfg, struct reader **ret);
+void reader_destroy(struct reader *r); /* nothing may be in flight; NULL ok */
+
+/* What is read: valid while the caller holds the context's gate shared. */
+struct read_source {
+	struct object *obj;   /* borrowed for the call; the window takes references */
+	struct replica *rep;  /* borrowed; NULL when not in DRAM */
+	uint64_t valid_bytes; /* object bytes from here on read as zeros */
+	unsigned n_layers;    /* level + 1 to decode; all: obj->n_layers_max */
+};
+/* Per open file; zero-initialised; updated without a lock (racing readers only
+ * blunt the prediction). */
+struct read_state {
+	_Atomic uint64_t next_off; /* where a sequential reader goes on */
+	_Atomic uint32_t streak;   /* sequential requests in a row */
+	_Atomic uint64_t total;    /* bytes delivered, for whole_reads */
+};
+
+/*
+ * Fills @ret (see struct read_reply) with [off, off+len) cut at @size, the
+ * file's logical size (beyond the object's bytes: zeros). Slices are pinned
+ * until reader_done. -KVFS_ECHECKSUM, -KVFS_ECODEC, -KVFS_ETRUNCATED when the
+ * chunk at @off is damaged; damage further on cuts the reply short before it.
+ * -ENOMEM, -errno of the device.
+ */
+WUR int reader_read(struct reader *r, const struct read_source *src, struct read_state *rs,
+		    uint64_t off, size_t len, uint64_t size, struct read_reply *ret);
+void reader_done(struct reader *r, struct read_reply *ret);
+
+/* Plain copy-out of a range (overlay edges, unseal, scrub, copy_range); uses
+ * the window but no prediction. 0 when all was read. */
+WUR int reader_copy(struct reader *r, const struct read_source *src, uint64_t off, void *buf,
+		    size_t len);
+
+/*
+ * Decodes the whole object into @dst (mmap of a copy, dst_len = size, any
+ * alignment) on the calling thread and idle workers, fetching from SSD what the
+ * replica lacks, with deep queue. *@cancel (may be NULL) stops it: -KVFS_ECANCELED.
+ */
+WUR int reader_decode_all(struct reader *r, const struct read_source *src, void *dst,
+			  uint64_t size, const _Atomic bool *cancel);
+
+/* Drops what the window holds of @obj (it was unsealed or removed). */
+void reader_forget(struct reader *r, const struct object *obj);
+/* Gives window memory back until @bytes are free in the budget, or nothing more can go. */
+void reader_shrink(struct reader *r, uint64_t bytes);
+
+struct reader_stats {
+	uint64_t decodes, decoded_bytes, window_hits, joined; /* joined: waited for another's decode */
+	uint64_t fetches, fetched_bytes, ahead, ahead_unused, checksum_errors;
+	double decode_Bps; /* moving average of one thread */
+};
+void reader_stats(struct reader *r, struct reader_stats *ret);
+
+/* Borrow a codec context of the pool; may wait for one. */
+struct codec_ctx *reader_codec_get(struct reader *r);
+void reader_codec_put(struct reader *r, struct codec_ctx *c);
+
+#endif
