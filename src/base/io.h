@@ -22,9 +22,11 @@ WUR int io_fsync(int fd);
 WUR int io_fdatasync(int fd);
 /* Opens @name relative to @dirfd with O_CLOEXEC|O_NOFOLLOW|O_NONBLOCK added and
  * refuses (-KVFS_EFORMAT) what is not a regular file, so that a fifo or a
- * symlink planted in the store can neither hang nor redirect the daemon. */
+ * symlink planted in the store can neither hang nor redirect the daemon.
+ * Returns the descriptor. -EAGAIN: somebody holds a conflicting lease. */
 WUR int io_open_regular(int dirfd, const char *name, int flags, unsigned mode);
-/* Whole small file into a NUL-terminated malloc'ed string; -EFBIG over @max. */
+/* Whole small file into a NUL-terminated string, the caller's to mem_free();
+ * -EFBIG over @max bytes. @ret_len may be NULL. */
 WUR int io_read_file(int dirfd, const char *name, size_t max, char **ret, size_t *ret_len);
 /* Closes *fd if >= 0 and sets it to -1. */
 void io_close(int *fd);

@@ -25,7 +25,7 @@ void sbuf_adds(struct sbuf *b, const char *s);
 void sbuf_add_bytes(struct sbuf *b, unsigned long long bytes);
 /* Text in double quotes, escaped for JSON (also fine for logs). */
 void sbuf_add_json_str(struct sbuf *b, const char *s);
-/* Gives the string to the caller (free()); "" never NULL unless out of memory. */
+/* Gives the string to the caller (mem_free()); "" never NULL unless out of memory. */
 char *sbuf_take(struct sbuf *b);
 
 #endif

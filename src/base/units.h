@@ -8,9 +8,9 @@
 #include "base/err.h"
 
 /* "8G", "512MiB", "1.5T", "4096": binary units K M G T P, with optional "iB"
- * or "B", any case. -EINVAL malformed or negative, -ERANGE over 2^63. */
+ * or "B", any case. -EINVAL malformed or negative, -ERANGE from 2^63. */
 WUR int units_parse_bytes(const char *s, uint64_t *ret_bytes);
-/* "250ms", "1.5s", "2m", "1h", "10" (seconds). -EINVAL, -ERANGE. */
+/* "250ms", "1.5s", "2m", "1h", "7d", "10" (seconds). -EINVAL, -ERANGE. */
 WUR int units_parse_ns(const char *s, uint64_t *ret_ns);
 /* Decimal or 0x integer within [min, max]. -EINVAL, -ERANGE. */
 WUR int units_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret);
