@@ -65,10 +65,12 @@ struct codec_ops {
 	/* Room that encode can need for @layer; never 0. */
 	size_t (*bound)(const struct chunk_shape *shape, size_t len, unsigned layer);
 
-	/* Encodes src[0..len) (len >= 1, any alignment) into out[0..layers).
+	/* Encodes src[0..len) (len 1..CODEC_CHUNK_MAX, any alignment) into
+	 * out[0..layers). Never writes beyond cap, but may need all of bound.
 	 * 0; -KVFS_ENOGAIN when the result would not be smaller than len (the
-	 * caller stores it raw); -EINVAL for an element type it does not take;
-	 * -ENOMEM. On failure the contents of out are undefined. */
+	 * caller stores it raw; raw itself always succeeds) or than cap; -EINVAL
+	 * for an element type or length it does not take; -ENOMEM. On failure
+	 * the contents of out are undefined. */
 	int (*encode)(struct codec_ctx *ctx, const struct chunk_shape *shape,
 		      const void *src, size_t len, struct codec_out out[]);
 
@@ -90,12 +92,13 @@ const struct codec_ops *codec_by_name(const char *name);
 const struct codec_ops *const *codec_table(void);
 
 /*
- * The choice for one chunk: tries what fits the shape and keeps the smallest
- * that gains at least 1/64, else raw. @form says for which tier.
- * Opaque chunks: a cheap probe (lz4 of a sample) decides whether zstd is tried.
- * Numeric chunks: planes in the tier's form.
+ * The choice for one chunk: what fits its shape and gains at least 1/64, else
+ * raw. @form says for which tier.
+ * Numeric chunks: planes in the tier's form, unless they repeat themselves.
+ * Opaque chunks: a cheap probe (lz4 and byte entropy of a sample) decides what
+ * is tried; for DRAM zstd must gain 1/8, because raw decodes so much faster.
  * @ret_id is the codec used; out[] as for encode (each buf must have
- * codec_best_bound(len) room). 0, -ENOMEM.
+ * codec_best_bound(len) room). 0, -ENOMEM, -EINVAL (len, room).
  */
 enum codec_form { CODEC_FORM_SSD, CODEC_FORM_DRAM };
 WUR int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The planes kernels in plain C: the definition of what the SIMD versions must
+ * give, and what runs where there is no AVX2. Written so that compilers can
+ * vectorise the long loops; byte order is handled by le.h.
+ */
+#include "codecs/simd/kernels.h"
+
+#include <string.h>
+
+#include "base/le.h"
+
+static void split16(const uint8_t *src, size_t n, uint8_t *top, uint8_t *low)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint16_t v = le16_get(src + 2 * i);
+
+		v = (uint16_t)(v << 1 | v >> 15);
+		top[i] = (uint8_t)(v >> 8);
+		if (low)
+			low[i] = (uint8_t)v;
+	}
+}
+
+static void split32(const uint8_t *src, size_t n, uint8_t *top,
+		    uint8_t *const low[PLANES_LOWS_MAX])
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t v = le32_get(src + 4 * i);
+
+		v = v << 1 | v >> 31;
+		top[i] = (uint8_t)(v >> 24);
+		for (unsigned p = 0; p < 3; p++)
+			if (low[p])
+				low[p][i] = (uint8_t)(v >> 8 * p);
+	}
+}
+
+void planes_split_portable(unsigned eb, const uint8_t *src, size_t n, uint8_t *top,
+			   uint8_t *const low[PLANES_LOWS_MAX])
+{
+	if (eb == 1)
+		memcpy(top, src, n);
+	else if (eb == 2)
+		split16(src, n, top, low[0]);
+	else
+		split32(src, n, top, low);
+}
+
+static inline uint8_t top_at(const uint8_t *top, const uint8_t *off, size_t i)
+{
+	return (uint8_t)(top[i] + (off ? off[i] : 0));
+}
+
+static void merge16(const uint8_t *restrict top, const uint8_t *restrict off,
+		    const uint8_t *restrict low, size_t n, uint8_t *restrict dst)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint16_t v = (uint16_t)(top_at(top, off, i) << 8 | low[i]);
+
+		le16_put(dst + 2 * i, (uint16_t)(v >> 1 | v << 15));
+	}
+}
+
+static void merge32(const uint8_t *restrict top, const uint8_t *restrict off,
+		    const uint8_t *const low[PLANES_LOWS_MAX], size_t n, uint8_t *restrict dst)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t v = (uint32_t)top_at(top, off, i) << 24 | (uint32_t)low[2][i] << 16 |
+			     (uint32_t)low[1][i] << 8 | low[0][i];
+
+		le32_put(dst + 4 * i, v >> 1 | v << 31);
+	}
+}
+
+void planes_merge_portable(unsigned eb, const uint8_t *top, const uint8_t *off,
+			   const uint8_t *const low[PLANES_LOWS_MAX], size_t n,
+			   uint8_t *dst, bool stream)
+{
+	(void)stream; /* no portable non-temporal store */
+	if (eb == 1)
+		for (size_t i = 0; i < n; i++)
+			dst[i] = top_at(top, off, i);
+	else if (eb == 2)
+		merge16(top, off, low[0], n, dst);
+	else
+		merge32(top, off, low, n, dst);
+}
+
+void planes_sub_portable(uint8_t *top, const uint8_t *off, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		top[i] = (uint8_t)(top[i] - off[i]);
+}
+
+void planes_colsum_portable(const uint8_t *top, size_t n, uint32_t *sum, uint32_t *count)
+{
+	for (size_t i = 0; i < n; i++) {
+		sum[i] += top[i];
+		count[i] += top[i] != 0;
+	}
+}
+
+/* Puts the 64-element rows of one block's codes into one part's bytes. */
+static void pack_part(const uint8_t *code, unsigned shift, unsigned bits, uint8_t *out)
+{
+	unsigned per = 8 / bits, mask = (1u << bits) - 1;
+
+	for (unsigned g = 0; g < bits; g++, out += 64, code += 64 * per) {
+		memset(out, 0, 64);
+		for (unsigned k = 0; k < per; k++)
+			for (unsigned i = 0; i < 64; i++)
+				out[i] |= (uint8_t)((code[64 * k + i] >> shift & mask)
+						    << bits * k);
+	}
+}
+
+static size_t pack_portable(const struct fix_dict *d, const uint8_t *top, size_t n_blocks,
+			    uint8_t *const out[FIX_PARTS], uint8_t *esc)
+{
+	uint8_t code[FIX_BLOCK], *e = esc;
+	unsigned escape = (1u << d->width) - 1;
+
+	for (size_t b = 0; b < n_blocks; b++, top += FIX_BLOCK) {
+		for (unsigned i = 0; i < FIX_BLOCK; i++) {
+			code[i] = d->code[top[i]];
+			*e = top[i];
+			e += code[i] == escape;
+		}
+		for (unsigned p = 0, shift = 0; p < FIX_PARTS; p++) {
+			unsigned bits = fix_part_bits(p);
+
+			if (!fix_part_used(d->width, p))
+				continue;
+			pack_part(code, shift, bits, out[p] + b * bits * 64);
+			shift += bits;
+		}
+	}
+	return (size_t)(e - esc);
+}
+
+static void unpack_part(const uint8_t *in, unsigned shift, unsigned bits, uint8_t *code)
+{
+	unsigned per = 8 / bits, mask = (1u << bits) - 1;
+
+	for (unsigned g = 0; g < bits; g++, in += 64, code += 64 * per)
+		for (unsigned k = 0; k < per; k++)
+			for (unsigned i = 0; i < 64; i++)
+				code[64 * k + i] |= (uint8_t)((in[i] >> bits * k & mask)
+							      << shift);
+}
+
+static bool unpack_portable(const struct fix_dict *d, struct fix_planes *in, size_t n_blocks,
+			    uint8_t *top)
+{
+	uint8_t code[FIX_BLOCK];
+	unsigned escape = (1u << d->width) - 1;
+
+	for (size_t b = 0; b < n_blocks; b++, top += FIX_BLOCK) {
+		unsigned n_esc = 0;
+
+		memset(code, 0, sizeof(code));
+		for (unsigned p = 0, shift = 0; p < FIX_PARTS; p++) {
+			unsigned bits = fix_part_bits(p);
+
+			if (!fix_part_used(d->width, p))
+				continue;
+			unpack_part(in->part[p], shift, bits, code);
+			in->part[p] += bits * 64;
+			shift += bits;
+		}
+		for (unsigned i = 0; i < FIX_BLOCK; i++) {
+			top[i] = d->value[code[i]];
+			n_esc += code[i] == escape;
+		}
+		if (n_esc == 0)
+			continue;
+		if (n_esc > (size_t)(in->esc_end - in->esc))
+			return false;
+		for (unsigned i = 0; n_esc; i++)
+			if (code[i] == escape) {
+				top[i] = *in->esc++;
+				n_esc--;
+			}
+	}
+	return true;
+}
+
+const struct planes_kern planes_kern_portable = {
+	.name = "portable",
+	.split = planes_split_portable,
+	.merge = planes_merge_portable,
+	.sub = planes_sub_portable,
+	.colsum = planes_colsum_portable,
+	.pack = pack_portable,
+	.unpack = unpack_portable,
+};

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+/* Deterministic test data: integers only where it matters, so no libm. */
+#include "codec_data.h"
+
+#include <string.h>
+
+#include "base/elem.h"
+#include "base/le.h"
+
+uint64_t rng_next(struct rng *r)
+{
+	uint64_t z = r->s += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+/* Near enough to normal: the sum of 12 uniforms. */
+static float normal(struct rng *r)
+{
+	float x = -6.0f;
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t v = rng_next(r);
+
+		for (int k = 0; k < 4; k++, v >>= 16)
+			x += (float)(v & 0xffff) / 65536.0f;
+	}
+	return x;
+}
+
+static uint32_t f32_bits(float f)
+{
+	uint32_t v;
+
+	memcpy(&v, &f, 4);
+	return v;
+}
+
+/* Truncating conversions: good enough for test data. */
+static uint32_t small_float(uint32_t f, int exp_bits, int man_bits, int bias)
+{
+	int e = (int)(f >> 23 & 0xff) - 127 + bias;
+	uint32_t sign = f >> 31, man = (f & 0x7fffff) >> (23 - man_bits);
+	int top = (1 << exp_bits) - 2;
+
+	if (e <= 0) {
+		man = e < -man_bits ? 0 : (man | 1u << man_bits) >> (1 - e);
+		e = 0;
+	} else if (e > top) {
+		e = top;
+	}
+	return sign << (exp_bits + man_bits) | (uint32_t)e << man_bits | man;
+}
+
+static uint32_t convert(unsigned elem, float x)
+{
+	uint32_t f = f32_bits(x);
+
+	switch (elem) {
+	case ELEM_F32:
+		return f;
+	case ELEM_BF16:
+		return (f + 0x7fff + (f >> 16 & 1)) >> 16;
+	case ELEM_F16:
+		return small_float(f, 5, 10, 15);
+	case ELEM_F8E5M2:
+		return small_float(f, 5, 2, 15);
+	case ELEM_F8E4M3:
+		return small_float(f, 4, 3, 7);
+	default:
+		return f >> 16;
+	}
+}
+
+static uint32_t special(unsigned elem, struct rng *r)
+{
+	static const uint32_t f32[] = { 0x7f800000, 0xff800000, 0x7fc00000, 0xffffffff,
+					0x7f800001, 0x80000000, 0x7f7fffff, 0x00000001 };
+	uint32_t v = f32[rng_next(r) % 8] | (uint32_t)(rng_next(r) & 0x3fffff);
+
+	return elem == ELEM_F32 ? v : elem_bytes(elem) == 2 ? v >> 16 : v >> 24;
+}
+
+static uint32_t element(enum codec_data kind, unsigned elem, float scale, struct rng *r)
+{
+	switch (kind) {
+	case DATA_CONSTANT:
+		return convert(elem, 0.7f);
+	case DATA_SPECIAL:
+		return rng_next(r) % 4 ? convert(elem, scale * normal(r)) : special(elem, r);
+	case DATA_DENORMAL:
+		if (elem == ELEM_F32 || elem == ELEM_BF16)
+			return (uint32_t)(rng_next(r) & 0x807fffff) >>
+			       (elem == ELEM_F32 ? 0 : 16);
+		return (uint32_t)(rng_next(r) & (elem_bytes(elem) == 2 ? 0x83ff : 0x83));
+	case DATA_RANDOM:
+		return (uint32_t)rng_next(r);
+	default:
+		return convert(elem, scale * normal(r));
+	}
+}
+
+static void put(unsigned eb, uint8_t *p, uint32_t v)
+{
+	if (eb == 1)
+		*p = (uint8_t)v;
+	else if (eb == 2)
+		le16_put(p, (uint16_t)v);
+	else
+		le32_put(p, v);
+}
+
+/* 2^(normal / 2), by parts: an exponent and a linear fraction. */
+static float channel_scale(uint64_t seed, uint32_t col)
+{
+	struct rng r = { seed ^ (uint64_t)col << 32 };
+	float x = normal(&r), scale;
+	uint32_t bits;
+	int whole = (int)(x + 16.0f) - 16;
+
+	bits = (uint32_t)(127 + whole) << 23;
+	memcpy(&scale, &bits, 4);
+	return scale * (1.0f + (x - (float)whole));
+}
+
+void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_t seed,
+		     void *buf, size_t len)
+{
+	unsigned eb = elem_bytes(elem);
+	struct rng r = { seed };
+	uint8_t *p = buf;
+	size_t n = len / eb;
+
+	if (kind == DATA_TEXT) {
+		for (size_t i = 0; i < len; i++)
+			p[i] = (uint8_t)"the quick brown fox jumps over "[(i + i / 97) % 31];
+		return;
+	}
+	memset(p, 0, len);
+	for (size_t i = 0; i < n; i++) {
+		if (kind == DATA_ZEROS || (kind == DATA_HALF_ZERO && i > n / 2))
+			break;
+		put(eb, p + i * eb,
+		    element(kind, elem, channel_scale(seed, (uint32_t)(i % cols)), &r));
+	}
+	for (size_t i = n * eb; i < len; i++)
+		p[i] = (uint8_t)rng_next(&r);
+}
+
+const char *codec_data_name(enum codec_data kind)
+{
+	static const char *const names[] = { "gaussian", "constant",  "zeros", "special",
+					     "denormal", "random",    "half-zero", "text" };
+
+	return kind < DATA_KINDS_ ? names[kind] : "?";
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_TESTS_CODEC_DATA_H
+#define KVCACHEFS_TESTS_CODEC_DATA_H
+/*
+ * Data for the codec tests, the same on every machine and run. None of it
+ * stands for real caches: ratios seen on it say nothing about KV.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+enum codec_data {
+	DATA_GAUSSIAN,  /* normal values, one log-normal scale per channel */
+	DATA_CONSTANT,
+	DATA_ZEROS,
+	DATA_SPECIAL,   /* infinities, NaNs with payloads, extremes among the normal */
+	DATA_DENORMAL,
+	DATA_RANDOM,    /* incompressible */
+	DATA_HALF_ZERO, /* gaussian rows, then unused ones */
+	DATA_TEXT,      /* repetitive bytes */
+	DATA_KINDS_
+};
+
+struct rng {
+	uint64_t s;
+};
+uint64_t rng_next(struct rng *r);
+/* Fills buf with elements of @elem (enum elem_type), @cols per row; the partial
+ * element at the end, if any, with bytes. */
+void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_t seed,
+		     void *buf, size_t len);
+const char *codec_data_name(enum codec_data kind);
+
+#endif
