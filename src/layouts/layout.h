@@ -19,6 +19,8 @@
 #include "base/sbuf.h"
 
 #define LAYOUT_REGIONS_MAX 65536u
+/* Of one file; 4 TiB at 1 MiB each. Bounds what layout_cut allocates. */
+#define LAYOUT_CHUNKS_MAX (1u << 22)
 
 struct layout_region {
 	uint64_t off_bytes, len_bytes; /* file range, never empty */
@@ -53,8 +55,9 @@ struct layout_input {
 	 * or -errno. */
 	int64_t (*read)(void *arg, void *buf, size_t len, uint64_t off);
 	/* Reads up to len bytes from the start of another small file of the same
-	 * directory or, with "../" prefixes, of one above it (config.json): bytes
-	 * or -errno (-ENOENT). May be NULL. */
+	 * directory or, with "../" prefixes, of one above it, where one directory
+	 * may be named ("../../../MODEL_HASH/config.json"): bytes or -errno
+	 * (-ENOENT; -EINVAL for other forms, taken as absent). May be NULL. */
 	int64_t (*read_beside)(void *arg, const char *name, void *buf, size_t len);
 	void *arg;
 	const char *declared; /* user.kvcache.layout of the file or inherited; NULL none */
@@ -82,16 +85,19 @@ WUR int layout_pack(const struct layout *l, struct sbuf *b);
 WUR int layout_unpack(const void *p, size_t len, struct layout **ret);
 
 /* Cutting into chunks: runs of whole rows of one region, or opaque bytes, of
- * about target_bytes and at most max_bytes each. Neighbouring small regions of
- * one element type and kind are merged into one chunk up to the target when
- * neither has @layered (exact codecs only). The chunks cover
- * [0, size_bytes) without gaps, in order. */
+ * about target_bytes (1.5 times at most) and at most max_bytes each. Rows longer
+ * than max_bytes are cut at elements, and their chunks' shapes have row_bytes 0.
+ * Neighbours without a gap, of one element type, are merged into one chunk up to
+ * the target: its layer is the first one's, its kind REGION_KV when they
+ * differ, row_bytes and head_bytes 0 when they differ, region_rows the chunk's.
+ * The chunks cover [0, size_bytes) without gaps, in order. */
 struct layout_chunk {
 	uint64_t off_bytes;
 	uint32_t len_bytes;
 	struct chunk_shape shape;
 };
-/* -ENOMEM, -E2BIG (more than UINT32_MAX chunks). Array owned by the caller (mem_free). */
+/* -ENOMEM, -E2BIG (more than LAYOUT_CHUNKS_MAX: the file is not for sealing).
+ * Array owned by the caller (mem_free). */
 WUR int layout_cut(const struct layout *l, uint32_t target_bytes, uint32_t max_bytes,
 		   struct layout_chunk **ret, uint32_t *ret_n);
 
