@@ -38,6 +38,12 @@ enum kvfs_err {
 
 #define WUR __attribute__((warn_unused_result))
 
+/* Drops a result on purpose; the reason stands beside the call. */
+static inline void err_ignore(long r)
+{
+	(void)r;
+}
+
 /* Positive errno for a (positive or negative) code; unknown private codes map
  * to EIO, 0 to 0. */
 int err_errno(int code);

@@ -24,9 +24,12 @@ void *mem_zalloc(size_t len)
 
 void *mem_calloc(size_t n, size_t each)
 {
-	if (fault_hit(FAULT_ALLOC))
+	size_t len;
+
+	/* calloc checks as well, but sanitizers take that for our mistake. */
+	if (__builtin_mul_overflow(n, each, &len) || fault_hit(FAULT_ALLOC))
 		return NULL;
-	return n && each ? calloc(n, each) : calloc(1, 1);
+	return calloc(1, len ? len : 1);
 }
 
 void *mem_realloc(void *p, size_t len)
