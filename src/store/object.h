@@ -43,6 +43,7 @@ struct object {
 	bool direct;           /* fd has O_DIRECT */
 	uint64_t logical_bytes, stored_bytes, tree_ino;
 	uint32_t n_chunks, n_layers_max;
+	unsigned n_layers_present; /* whole within the file, >= 1; a record that promises more: cut */
 	struct object_chunk *chunks; /* owned, by offset, no gaps */
 	struct object_layer *layers; /* owned */
 	struct layout *layout;       /* owned */
@@ -55,17 +56,22 @@ struct object {
 void object_name(const struct object_id *id, char *buf);
 /* Parses the last component "ID.G"; -EINVAL. */
 WUR int object_name_parse(const char *name, struct object_id *ret);
-int object_id_random(uint32_t generation, struct object_id *ret); /* getrandom; -errno */
+int object_id_random(uint32_t generation, struct object_id *ret);
 
 /*
  * Opens and checks header, layout and index of objects_fd/xx/ID.G. Time and
  * memory are bounded by the file's length, not by what its header claims.
  * -ENOENT; -KVFS_EMAGIC, -KVFS_EVERSION, -KVFS_EFORMAT, -KVFS_ECHECKSUM,
  * -KVFS_EIDENTITY (another id, generation), -KVFS_ETRUNCATED; -ENOMEM;
- * -errno. @budget may be NULL. One reference.
+ * -KVFS_EBUDGET (caller makes room and retries); -errno. @budget may be NULL.
+ * One reference.
  */
 WUR int object_open(int objects_fd, const struct object_id *id, struct budget *budget,
 		    struct object **ret);
+/* The same for an open file, which is taken over either way; @id NULL: whatever
+ * the header says. @direct: it has O_DIRECT. */
+WUR int object_open_fd(int fd, bool direct, const struct object_id *id, struct budget *budget,
+		       struct object **ret);
 struct object *object_get(struct object *o);
 void object_put(struct object *o); /* NULL ok */
 
@@ -85,17 +91,21 @@ struct object_writer;
 struct object_plan {
 	struct object_id id;
 	uint64_t logical_bytes, tree_ino;
+	uint64_t created_ns;              /* CLOCK_REALTIME; 0: now */
 	const struct layout *layout;      /* borrowed during create */
 	const struct layout_chunk *chunks; /* borrowed until finish */
 	uint32_t n_chunks;
 	unsigned n_layers;                /* most that a chunk has */
 };
-/* Creates objects_fd/xx/ID.G (and xx). -EEXIST, -errno, -ENOMEM. */
+/* Creates objects_fd/xx/ID.G (and xx); objects_fd is borrowed until finish.
+ * -EEXIST, -E2BIG (index over 256 MiB), -EINVAL (a plan that cannot be), -errno,
+ * -ENOMEM. Holds 1 MiB of buffer per layer and 64 bytes per chunk and layer. */
 WUR int object_writer_create(int objects_fd, const struct object_plan *plan,
 			     struct object_writer **ret);
 /* Adds the stored bytes of the next chunk, in chunk order, all its layers (1 for
  * now written straight out; more are spooled so that the file ends up
- * layer-major). Buffers writes, keeps the host page cache clean. -errno. */
+ * layer-major). Buffers writes, keeps the host page cache clean. A hole is one
+ * part with CODEC_HOLE. -errno; -EINVAL for what the format cannot hold. */
 struct object_part {
 	uint16_t codec;
 	const void *buf;

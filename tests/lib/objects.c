@@ -124,7 +124,7 @@ static int add_chunk(struct object_writer *w, struct codec_ctx *cc, unsigned cod
 		     const struct layout_chunk *c, const uint8_t *data, unsigned n_layers)
 {
 	struct object_part part[KVFS_OBJECT_LAYERS];
-	size_t cap = codec_best_bound(c->len_bytes), len, at = 0;
+	size_t cap = codec_best_bound(c->len_bytes), len = 0, at = 0;
 	uint8_t *buf;
 	int used, err;
 
