@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+/* Times, quiet scheduling, progress. */
+#include "bench.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void bench_add(struct bench_times *t, double seconds)
+{
+	if (t->n < BENCH_ROUNDS_MAX)
+		t->s[t->n++] = seconds;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double bench_median(const struct bench_times *t)
+{
+	struct bench_times sorted = *t;
+
+	if (t->n == 0)
+		return 0;
+	qsort(sorted.s, sorted.n, sizeof(sorted.s[0]), by_value);
+	return t->n % 2 ? sorted.s[t->n / 2]
+			: (sorted.s[t->n / 2 - 1] + sorted.s[t->n / 2]) / 2;
+}
+
+double bench_best(const struct bench_times *t)
+{
+	double best = t->n ? t->s[0] : 0;
+
+	for (unsigned i = 1; i < t->n; i++)
+		if (t->s[i] < best)
+			best = t->s[i];
+	return best;
+}
+
+static void raise_priority(void)
+{
+	int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		/* Refused without privilege: then it stays as it is. */
+		if (write(fd, "-20", 3) < 0)
+			(void)fd;
+		close(fd);
+	}
+	(void)setpriority(PRIO_PROCESS, 0, -20);
+}
+
+void bench_quiet(void)
+{
+	int status = 0;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		return;
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+		(void)setsid();
+		raise_priority();
+		return;
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		;
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+void bench_progress(const char *text)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K%s", text ? text : "");
+}

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: MIT
+/*
+ * kvcachebench codec: ratio and speed of every codec on the chunks of given
+ * cache files, one thread, each SIMD version, with memcpy moved the same way in
+ * the same rounds: from a stream that lies in DRAM (the chunks are repeated until
+ * it is far larger than the caches) into one warm buffer of a chunk's size.
+ *
+ * GB/s are 1e9 bytes of decoded data per second, whatever the direction. Rounds
+ * go through all rows in turn, so that other load hits all alike; shown are
+ * medians, the best round, and decoding as a multiple of memcpy. Bytes are
+ * checked once per row, outside the measured time.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/sbuf.h"
+#include "base/units.h"
+#include "bench.h"
+#include "codec_input.h"
+#include "codec_report.h"
+#include "codecs/codec.h"
+
+#define ALIGN 64u
+
+struct options {
+	struct input_options in;
+	uint64_t bytes; /* decoded size of the stream in DRAM */
+	unsigned rounds;
+	bool json, quiet_sched;
+	const char *only; /* codec name; NULL all */
+};
+
+struct packed {
+	size_t off;
+	uint32_t len;
+	uint16_t id;
+};
+
+/* Everything encoded one way, repeated like the source. */
+struct stream {
+	uint8_t *data;
+	struct packed *chunks;
+	size_t bytes;
+};
+
+struct state {
+	const struct options *o;
+	struct input in;
+	uint8_t *source;       /* the chunks, ALIGNed, copies times */
+	size_t *source_off;    /* per chunk, within one copy */
+	size_t copy_bytes, decoded_bytes, copies;
+	uint8_t *buf;          /* warm, CODEC_CHUNK_MAX */
+	struct report_row rows[REPORT_ROWS_MAX];
+	size_t n_rows;
+};
+
+static size_t align_up(size_t x)
+{
+	return (x + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
+static int build_source(struct state *s)
+{
+	size_t at = 0;
+
+	s->source_off = calloc(s->in.n_chunks, sizeof(size_t));
+	if (!s->source_off)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->in.n_chunks; i++) {
+		s->source_off[i] = at;
+		at += align_up(s->in.chunks[i].len);
+		s->decoded_bytes += s->in.chunks[i].len;
+	}
+	if (at == 0)
+		return -EINVAL;
+	s->copy_bytes = at;
+	s->copies = (s->o->bytes + at - 1) / at;
+	s->source = mem_alloc_pages(s->copies * at);
+	if (!s->source)
+		return -ENOMEM;
+	for (size_t c = 0; c < s->copies; c++)
+		for (size_t i = 0; i < s->in.n_chunks; i++)
+			memcpy(s->source + c * at + s->source_off[i], s->in.chunks[i].data,
+			       s->in.chunks[i].len);
+	return 0;
+}
+
+/* One chunk the row's way; what does not shrink is raw. */
+static int encode_chunk(const struct report_row *row, const struct input_chunk *c,
+			const uint8_t *src, struct codec_out *out, uint16_t *ret_id)
+{
+	const struct codec_ops *ops = row->ops;
+	unsigned layers;
+	int r;
+
+	if (!ops)
+		return codec_encode_best(row->ctx, row->form, &c->shape, src, c->len, out,
+					 ret_id, &layers);
+	*ret_id = (uint16_t)ops->id;
+	r = ops->elem_mask >> c->shape.elem & 1
+		    ? ops->encode(row->ctx, &c->shape, src, c->len, out)
+		    : -KVFS_ENOGAIN;
+	if (r != -KVFS_ENOGAIN)
+		return r;
+	*ret_id = CODEC_RAW;
+	out->len = c->len; /* counted and decoded as raw; the copy is not timed */
+	return 0;
+}
+
+static int encode_pass(struct state *s, struct report_row *row)
+{
+	uint64_t t0 = clock_mono_ns();
+
+	for (size_t c = 0; c < s->copies && c * s->copy_bytes < s->o->bytes / 2; c++)
+		for (size_t i = 0; i < s->in.n_chunks; i++) {
+			struct codec_out out = { s->buf, codec_best_bound(CODEC_CHUNK_MAX), 0 };
+			const uint8_t *src = s->source + c * s->copy_bytes + s->source_off[i];
+			uint16_t id;
+			int r;
+
+			row->encoded_bytes += s->in.chunks[i].len;
+			if (row->memcpy_row) {
+				memcpy(s->buf, src, s->in.chunks[i].len);
+				continue;
+			}
+			r = encode_chunk(row, &s->in.chunks[i], src, &out, &id);
+			if (r < 0)
+				return r;
+		}
+	bench_add(&row->encode, (double)(clock_mono_ns() - t0) / 1e9);
+	row->encode_bytes = row->encoded_bytes;
+	row->encoded_bytes = 0;
+	return 0;
+}
+
+static int build_stream(struct state *s, struct report_row *row, struct stream *st)
+{
+	size_t at = 0;
+
+	st->chunks = calloc(s->in.n_chunks, sizeof(*st->chunks));
+	st->data = mem_alloc_pages(s->copies * s->copy_bytes);
+	if (!st->chunks || !st->data)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->in.n_chunks; i++) {
+		const struct input_chunk *c = &s->in.chunks[i];
+		struct codec_out out = { s->buf, CODEC_CHUNK_MAX, 0 };
+		int r = encode_chunk(row, c, c->data, &out, &st->chunks[i].id);
+
+		if (r < 0)
+			return r;
+		st->chunks[i].off = at;
+		st->chunks[i].len = (uint32_t)out.len;
+		memcpy(st->data + at, st->chunks[i].id == CODEC_RAW ? c->data : s->buf, out.len);
+		at += align_up(out.len);
+		report_count(row, c, st->chunks[i].id, (uint32_t)out.len);
+	}
+	st->bytes = at;
+	for (size_t c = 1; c < s->copies; c++)
+		memcpy(st->data + c * at, st->data, at);
+	return 0;
+}
+
+static int decode_one(struct state *s, struct report_row *row, const struct stream *st, size_t copy,
+		      size_t i)
+{
+	struct codec_in in = { st->data + copy * st->bytes + st->chunks[i].off,
+			       st->chunks[i].len };
+
+	if (row->memcpy_row) {
+		memcpy(s->buf, in.buf, in.len);
+		return 0;
+	}
+	return codec_decode(row->ctx, st->chunks[i].id, &s->in.chunks[i].shape, &in, 1, s->buf,
+			    s->in.chunks[i].len, 0);
+}
+
+static int decode_pass(struct state *s, struct report_row *row, const struct stream *st)
+{
+	uint64_t t0 = clock_mono_ns();
+
+	for (size_t c = 0; c < s->copies; c++)
+		for (size_t i = 0; i < s->in.n_chunks; i++) {
+			int r = decode_one(s, row, st, c, i);
+
+			if (r < 0)
+				return r;
+		}
+	bench_add(&row->decode, (double)(clock_mono_ns() - t0) / 1e9);
+	return 0;
+}
+
+static int check_row(struct state *s, struct report_row *row, const struct stream *st)
+{
+	for (size_t i = 0; i < s->in.n_chunks; i++) {
+		int r = decode_one(s, row, st, 0, i);
+
+		if (r < 0)
+			return r;
+		if (memcmp(s->buf, s->in.chunks[i].data, s->in.chunks[i].len) != 0)
+			return -KVFS_EVERIFY;
+	}
+	return 0;
+}
+
+static int add_row(struct state *s, const struct codec_ops *ops, enum codec_form form,
+		   enum codec_simd simd, const char *name)
+{
+	struct report_row *row = &s->rows[s->n_rows];
+	int r;
+
+	if (s->o->only && strcmp(s->o->only, name) != 0)
+		return 0;
+	if (s->n_rows == REPORT_ROWS_MAX)
+		return -ENOSPC;
+	*row = (struct report_row){ .name = name, .ops = ops, .form = form };
+	r = codec_ctx_create(simd, &row->ctx);
+	if (r < 0)
+		return r == -EOPNOTSUPP ? 0 : r; /* this CPU has no such version */
+	row->simd = codec_ctx_simd(row->ctx);
+	s->n_rows++;
+	return 0;
+}
+
+static int make_rows(struct state *s)
+{
+	int r = 0;
+
+	s->rows[s->n_rows++] = (struct report_row){ .name = "memcpy", .memcpy_row = true,
+						    .ops = codec_by_id(CODEC_RAW) };
+	for (const struct codec_ops *const *t = codec_table(); *t && r == 0; t++) {
+		bool planes = strncmp((*t)->name, "planes", 6) == 0;
+
+		for (unsigned v = 0; v < CODEC_SIMD_BEST && planes && r == 0; v++)
+			r = add_row(s, *t, 0, v, (*t)->name);
+		if (!planes && (*t)->id != CODEC_RAW)
+			r = add_row(s, *t, 0, CODEC_SIMD_BEST, (*t)->name);
+	}
+	if (r == 0)
+		r = add_row(s, NULL, CODEC_FORM_SSD, CODEC_SIMD_BEST, "best-ssd");
+	if (r == 0)
+		r = add_row(s, NULL, CODEC_FORM_DRAM, CODEC_SIMD_BEST, "best-dram");
+	return r;
+}
+
+static void stream_fini(struct state *s, struct stream *st)
+{
+	free(st->chunks);
+	mem_free_pages(st->data, s->copies * s->copy_bytes);
+}
+
+static int measure(struct state *s)
+{
+	struct stream st[REPORT_ROWS_MAX] = { 0 };
+	char text[64];
+	int r = 0;
+
+	for (size_t i = 0; i < s->n_rows && r == 0; i++) {
+		r = build_stream(s, &s->rows[i], &st[i]);
+		if (r == 0)
+			r = check_row(s, &s->rows[i], &st[i]);
+	}
+	for (unsigned k = 0; k < s->o->rounds && r == 0; k++)
+		for (size_t i = 0; i < s->n_rows && r == 0; i++) {
+			snprintf(text, sizeof(text), "round %u of %u: %s", k + 1, s->o->rounds,
+				 s->rows[i].name);
+			bench_progress(text);
+			r = decode_pass(s, &s->rows[i], &st[i]);
+			if (r == 0)
+				r = encode_pass(s, &s->rows[i]);
+		}
+	bench_progress(NULL);
+	for (size_t i = 0; i < s->n_rows; i++)
+		stream_fini(s, &st[i]);
+	return r;
+}
+
+static void help(void)
+{
+	printf("Usage: kvcachebench codec [OPTION...] [FILE...]\n\n"
+	       "Ratio, encoding and decoding speed of each codec on one core, beside memcpy.\n"
+	       "FILEs are KV caches, cut as the filesystem cuts them; without any, synthetic\n"
+	       "values show the speeds (their ratios say nothing about caches).\n\n"
+	       "  --dtype=T      files without a recognised layout hold T: bf16, f16, f32,\n"
+	       "                 fp8_e4m3, fp8_e5m2; also the type of synthetic values\n"
+	       "  --row=BYTES    bytes of one token's row in such files\n"
+	       "  --skip=BYTES   bytes before the first row in such files\n"
+	       "  --layout=TEXT  a declaration as in user.kvcache.layout\n"
+	       "  --chunk=BYTES  chunk size aimed at (default 1M, at most 4M)\n"
+	       "  --bytes=BYTES  decoded size that a pass works through (default 256M)\n"
+	       "  --rounds=N     rounds (default 5)\n"
+	       "  --codec=NAME   this codec only, beside memcpy\n"
+	       "  --no-quiet     leave scheduling alone\n"
+	       "  --json         one JSON object instead of a table\n");
+}
+
+enum { OPT_DTYPE = 256, OPT_ROW, OPT_SKIP, OPT_LAYOUT, OPT_CHUNK, OPT_BYTES, OPT_ROUNDS, OPT_CODEC,
+       OPT_NO_QUIET, OPT_JSON, OPT_HELP };
+
+static const struct option long_options[] = {
+	{ "dtype", required_argument, NULL, OPT_DTYPE },
+	{ "row", required_argument, NULL, OPT_ROW },
+	{ "skip", required_argument, NULL, OPT_SKIP },
+	{ "layout", required_argument, NULL, OPT_LAYOUT },
+	{ "chunk", required_argument, NULL, OPT_CHUNK },
+	{ "bytes", required_argument, NULL, OPT_BYTES },
+	{ "rounds", required_argument, NULL, OPT_ROUNDS },
+	{ "codec", required_argument, NULL, OPT_CODEC },
+	{ "no-quiet", no_argument, NULL, OPT_NO_QUIET },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* A byte count within [min, max]. */
+static int parse_size(const char *s, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	int r = units_parse_bytes(s, ret);
+
+	return r == 0 && (*ret < min || *ret > max) ? -ERANGE : r;
+}
+
+static int parse_option(int c, struct options *o)
+{
+	uint64_t v = 0;
+	int r = 0;
+
+	switch (c) {
+	case OPT_DTYPE:
+		o->in.dtype = elem_parse(optarg);
+		return o->in.dtype < 0 ? -EINVAL : 0;
+	case OPT_ROW:
+		r = parse_size(optarg, 1, CODEC_CHUNK_MAX, &v);
+		o->in.row_bytes = (uint32_t)v;
+		return r;
+	case OPT_SKIP:
+		return parse_size(optarg, 0, 1ull << 40, &o->in.skip_bytes);
+	case OPT_LAYOUT:
+		o->in.declared = optarg;
+		return 0;
+	case OPT_CHUNK:
+		r = parse_size(optarg, 4096, CODEC_CHUNK_MAX, &v);
+		o->in.chunk_bytes = (uint32_t)v;
+		return r;
+	case OPT_BYTES:
+		return parse_size(optarg, 1 << 20, 1ull << 40, &o->bytes);
+	case OPT_ROUNDS:
+		r = units_parse_u64(optarg, 1, BENCH_ROUNDS_MAX, &v);
+		o->rounds = (unsigned)v;
+		return r;
+	case OPT_CODEC:
+		o->only = optarg;
+		return 0;
+	case OPT_NO_QUIET:
+		o->quiet_sched = false;
+		return 0;
+	default:
+		o->json = true;
+		return 0;
+	}
+}
+
+/* 0 go on; 1 help was shown; -EINVAL, reported. */
+static int parse_options(int argc, char **argv, struct options *o)
+{
+	int c, i = 0;
+
+	while ((c = getopt_long(argc, argv, "h", long_options, &i)) != -1) {
+		if (c == 'h' || c == OPT_HELP) {
+			help();
+			return 1;
+		}
+		if (c == '?')
+			return -EINVAL;
+		if (parse_option(c, o) < 0) {
+			fprintf(stderr, "kvcachebench: bad value '%s' for --%s\n", optarg,
+				long_options[i].name);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static void state_fini(struct state *s)
+{
+	for (size_t i = 0; i < s->n_rows; i++)
+		codec_ctx_destroy(s->rows[i].ctx);
+	mem_free_pages(s->source, s->copies * s->copy_bytes);
+	mem_free_pages(s->buf, CODEC_CHUNK_MAX);
+	free(s->source_off);
+	input_fini(&s->in);
+}
+
+static int run(struct state *s, int argc, char **argv)
+{
+	int r = 0;
+
+	for (int i = optind; i < argc && r == 0; i++)
+		r = input_add_file(&s->in, argv[i], &s->o->in);
+	if (optind == argc)
+		r = input_add_synthetic(&s->in, &s->o->in);
+	if (r < 0)
+		return r;
+	s->buf = mem_alloc_pages(CODEC_CHUNK_MAX);
+	r = s->buf ? build_source(s) : -ENOMEM;
+	if (r == 0)
+		r = make_rows(s);
+	if (r == 0 && s->o->only && s->n_rows == 1) {
+		fprintf(stderr, "kvcachebench: no codec '%s'\n", s->o->only);
+		return -EINVAL;
+	}
+	if (r == 0)
+		r = measure(s);
+	if (r < 0)
+		fprintf(stderr, "kvcachebench: codec: %s\n", err_text(r));
+	else
+		report(&s->in, s->rows, s->n_rows, s->decoded_bytes * s->copies, s->o->json);
+	return r;
+}
+
+int bench_codec(int argc, char **argv)
+{
+	struct options o = {
+		.in = { .dtype = -1, .chunk_bytes = 1u << 20 },
+		.bytes = 256u << 20,
+		.rounds = 5,
+		.quiet_sched = true,
+	};
+	struct state s = { .o = &o };
+	int r = parse_options(argc, argv, &o);
+
+	if (r != 0)
+		return r < 0 ? 2 : 0;
+	if (o.quiet_sched)
+		bench_quiet();
+	r = run(&s, argc, argv);
+	state_fini(&s);
+	return r < 0;
+}
