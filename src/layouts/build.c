@@ -156,8 +156,8 @@ static void tensor_rows(const struct layout_axes *a, unsigned t, uint32_t es,
 	uint64_t row = axis_product(a, t + 1, a->n);
 	uint64_t head = a->head_elems;
 
-	if (!head)
-		head = h < a->n && h > t ? axis_product(a, h + 1, a->n) : row;
+	if (!head && h < a->n)
+		head = h > t ? axis_product(a, h + 1, a->n) : row;
 	if (row > UINT32_MAX / es)
 		return;
 	r->row_bytes = (uint32_t)row * es;
@@ -222,8 +222,8 @@ static uint32_t fact(uint32_t have, uint64_t n)
 
 void layout_facts(struct layout *l, const struct layout_axes *a)
 {
-	uint64_t dim = a->head_elems ? a->head_elems : layout_axis(a, 'D');
 	uint64_t heads = layout_axis(a, 'H');
+	uint64_t dim = heads ? layout_axis(a, 'D') : a->head_elems;
 	uint64_t pages = layout_axis(a, 'N'), tokens = layout_axis(a, 'T');
 
 	if (!heads && a->head_elems)

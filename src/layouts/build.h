@@ -19,7 +19,7 @@ struct layout_axes {
 	unsigned n;
 	char letter[LAYOUT_AXES_MAX];
 	uint64_t len[LAYOUT_AXES_MAX];
-	uint64_t head_elems; /* 0: what follows H; a divisor of the row otherwise */
+	uint64_t head_elems; /* without H: elements of a head within D; 0 unknown */
 };
 
 /* Exactly @len bytes at @off. 0, -KVFS_ENOLAYOUT when the file ends before,

@@ -17,7 +17,8 @@
 
 /* Declared geometry first; then what a magic identifies; guesses last. */
 static const struct layout_ops *const layout_table[] = {
-	&layout_llama_state,
+	&layout_declared,   &layout_llama_state, &layout_npy,     &layout_lmcache_gds,
+	&layout_safetensors, &layout_lmcache_fs, &layout_numeric,
 };
 
 static const char *const layout_names[] = {
@@ -98,8 +99,10 @@ static void layout_vetoes(const struct layout_input *in, struct layout *l)
 	veto_side_pool(in->name, l);
 	veto_by_name(in->name, l);
 	veto_by_name(in->dir, l);
-	if (l->elem == ELEM_F8E4M3 || l->elem == ELEM_F8E5M2)
-		layout_veto(l, "already quantised: elements are %s", elem_name(l->elem));
+	for (uint32_t i = 0; i < l->n_regions; i++)
+		if (elem_bytes(l->regions[i].elem) == 1)
+			layout_veto(l, "already quantised: elements are %s",
+				    elem_name(l->regions[i].elem));
 }
 
 static void layout_reset(struct layout *l, uint64_t size_bytes)
