@@ -9,11 +9,12 @@ N_BYTES = 256
 BOS = 256       # begins every context
 EOS = 257       # end of a file or of a sequence
 UNK = 258       # never produced
-FACT = 259      # FACT key value value
-QUERY = 260     # QUERY key -> value value
+FACT = 259      # FACT key key value value
+QUERY = 260     # QUERY key key -> value value
 CODE = 261      # what follows is C source
 PROSE = 262     # what follows is documentation text
 NOISE = 263     # what follows are random bytes or symbols without meaning
+MORE = 264      # another passage of the same file follows
 N_SPECIAL = 16
 
 KEY0 = N_BYTES + N_SPECIAL      # 272: first key symbol
@@ -22,12 +23,13 @@ VAL0 = KEY0 + N_KEYS            # 400: first value symbol
 N_VALS = 64
 N_VOCAB = VAL0 + N_VALS         # 464
 
+KEY_LEN = 2                     # key symbols in a key
 VALUE_LEN = 2                   # value symbols in a value
 
 _SPECIAL_NAMES = {
     BOS: "<|bos|>", EOS: "<|eos|>", UNK: "<|unk|>", FACT: "<|fact|>",
     QUERY: "<|query|>", CODE: "<|code|>", PROSE: "<|prose|>",
-    NOISE: "<|noise|>",
+    NOISE: "<|noise|>", MORE: "<|more|>",
 }
 
 
