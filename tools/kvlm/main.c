@@ -12,7 +12,11 @@ static const struct {
 } commands[] = {
 	{ "prefill", cmd_prefill, "compute a context, save its KV cache as a file" },
 	{ "generate", cmd_generate, "load a cache file and continue greedily" },
+	{ "compare", cmd_compare, "what a lossy cache costs beside the exact one" },
+	{ "quant", cmd_quant, "write a lossy cache with a plain reference quantiser" },
+	{ "eval", cmd_eval, "run task suites with caches loaded from files" },
 	{ "corpus", cmd_corpus, "write many real caches, or large files of them" },
+	{ "info", cmd_info, "describe a model or a cache file" },
 };
 
 static int usage(FILE *f)

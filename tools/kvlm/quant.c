@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+#include "quant.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP 32
+#define RANGE_BITS 32 /* minimum and step, f16 each */
+#define WINDOW_SINKS 4
+
+int quant_parse(const char *s, struct quant *ret, struct msg *m)
+{
+	struct quant q = { QUANT_EXACT, 0, 0, 0 };
+	char name[16] = "", end;
+	unsigned a = 0, b = 0, c = 0;
+	int n = sscanf(s, "%15[a-z]:%6u+%6u+%6u%c", name, &a, &b, &c, &end);
+
+	if (!strcmp(name, "exact") && n == 1 && !strcmp(s, name)) {
+		*ret = q;
+		return 0;
+	}
+	if (!strcmp(name, "window") && n == 2 && a > 0) {
+		*ret = (struct quant){ QUANT_WINDOW, 0, WINDOW_SINKS, a };
+		return 0;
+	}
+	q.kind = !strcmp(name, "axis") ? QUANT_AXIS : QUANT_KIVI;
+	if ((q.kind == QUANT_KIVI && strcmp(name, "kivi")) || (n != 2 && n != 4) || a < 1 || a > 8)
+		return msg_fail(m, -EINVAL,
+				"method '%s': expected exact, axis:B, kivi:B (B 1..8, optionally "
+				"+SINKS+RECENT) or window:W", s);
+	q.bits = a;
+	q.sinks = b;
+	q.recent = c;
+	*ret = q;
+	return 0;
+}
+
+void quant_kept(const struct quant *q, uint32_t cells, uint32_t *ret_below, uint32_t *ret_from)
+{
+	uint32_t below = q->sinks < cells ? q->sinks : cells;
+
+	*ret_below = below;
+	*ret_from = q->recent < cells - below ? cells - q->recent : below;
+}
+
+double quant_bits(const struct quant *q, uint32_t cells, uint32_t heads, uint32_t dim,
+		  uint32_t value_bits)
+{
+	uint32_t below, from, mid;
+	double row = (double)heads * dim, ranges_k = 0, ranges_v = 0, kept;
+
+	if (q->kind == QUANT_EXACT)
+		return value_bits;
+	quant_kept(q, cells, &below, &from);
+	mid = from - below;
+	kept = (cells - mid) * row * value_bits;
+	if (q->kind == QUANT_WINDOW)
+		return kept / (cells * row);
+	if (q->kind == QUANT_AXIS) {
+		ranges_k = mid ? row : 0;
+		ranges_v = mid;
+	} else {
+		ranges_k = (mid + GROUP - 1) / GROUP * row;
+		ranges_v = (double)mid * heads * ((dim + GROUP - 1) / GROUP);
+	}
+	return (kept + mid * row * q->bits + RANGE_BITS * (ranges_k + ranges_v) / 2) /
+	       (cells * row);
+}
+
+/* One group: @n values, @stride floats apart. */
+static void quant_group(float *x, size_t n, size_t stride, unsigned bits)
+{
+	float lo = x[0], hi = x[0], step;
+	float top = (float)((1u << bits) - 1);
+
+	for (size_t i = 1; i < n; i++) {
+		lo = fminf(lo, x[i * stride]);
+		hi = fmaxf(hi, x[i * stride]);
+	}
+	lo = f16_to_f32(f32_to_f16(lo));
+	step = f16_to_f32(f32_to_f16((hi - lo) / top));
+	for (size_t i = 0; i < n; i++) {
+		float *v = &x[i * stride];
+		float code = step > 0 ? rintf((*v - lo) / step) : 0;
+
+		*v = lo + step * fminf(fmaxf(code, 0), top);
+	}
+}
+
+/* Cells [from, to) of K: per channel, @group cells at a time. */
+static void quant_channels(float *x, uint32_t from, uint32_t to, size_t row, uint32_t group,
+			   unsigned bits)
+{
+	for (uint32_t t = from; t < to; t += group)
+		for (size_t c = 0; c < row; c++)
+			quant_group(x + (size_t)t * row + c, to - t < group ? to - t : group, row, bits);
+}
+
+/* Cells [from, to) of V: per token, @group channels at a time. */
+static void quant_tokens(float *x, uint32_t from, uint32_t to, size_t row, size_t group,
+			 unsigned bits)
+{
+	for (uint32_t t = from; t < to; t++)
+		for (size_t c = 0; c < row; c += group)
+			quant_group(x + (size_t)t * row + c, row - c < group ? row - c : group, 1, bits);
+}
+
+void quant_tensor(const struct quant *q, float *x, uint32_t cells, uint32_t heads, uint32_t dim,
+		  bool v)
+{
+	uint32_t below, from;
+	size_t row = (size_t)heads * dim;
+
+	if (q->kind == QUANT_EXACT)
+		return;
+	quant_kept(q, cells, &below, &from);
+	if (below == from)
+		return;
+	if (!v)
+		quant_channels(x, below, from, row, q->kind == QUANT_AXIS ? from - below : GROUP,
+			       q->bits);
+	else if (q->kind == QUANT_AXIS)
+		quant_tokens(x, below, from, row, row, q->bits);
+	else
+		for (uint32_t t = below; t < from; t++)
+			quant_tokens(x + (size_t)t * row, 0, heads, dim, GROUP, q->bits);
+}
+
+static void quant_layer(const struct quant *q, struct kv *kv, uint32_t layer, bool v, float *x)
+{
+	size_t row = (size_t)kv->n_kv_head * kv->head_dim;
+
+	for (uint32_t t = 0; t < kv->n_cells; t++)
+		for (uint32_t h = 0; h < kv->n_kv_head; h++)
+			(v ? kv_get_v : kv_get_k)(kv, layer, h, t, x + t * row + (size_t)h * kv->head_dim);
+	quant_tensor(q, x, kv->n_cells, kv->n_kv_head, kv->head_dim, v);
+	for (uint32_t t = 0; t < kv->n_cells; t++)
+		for (uint32_t h = 0; h < kv->n_kv_head; h++)
+			(v ? kv_put_v : kv_put_k)(kv, layer, h, t, x + t * row + (size_t)h * kv->head_dim);
+}
+
+/* Moves the cells from @from on down to @below. */
+static void drop_middle(struct kv *kv, uint32_t below, uint32_t from)
+{
+	float row[1024];
+
+	for (uint32_t l = 0; l < kv->n_layer; l++)
+		for (uint32_t h = 0; h < kv->n_kv_head; h++)
+			for (uint32_t t = from; t < kv->n_cells; t++) {
+				kv_get_k(kv, l, h, t, row);
+				kv_put_k(kv, l, h, t - from + below, row);
+				kv_get_v(kv, l, h, t, row);
+				kv_put_v(kv, l, h, t - from + below, row);
+			}
+	memmove(kv->pos + below, kv->pos + from, (kv->n_cells - from) * sizeof(*kv->pos));
+	kv_truncate(kv, kv->n_cells - (from - below), kv->n_tokens);
+}
+
+int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, struct msg *m)
+{
+	uint32_t below, from;
+	struct kv *c;
+	float *x;
+	int r = kv_clone(kv, &c, m);
+
+	if (r)
+		return r;
+	if (q->kind == QUANT_WINDOW) {
+		quant_kept(q, c->n_cells, &below, &from);
+		drop_middle(c, below, from);
+		*ret = c;
+		return 0;
+	}
+	x = malloc(((size_t)c->n_cells + 1) * c->n_kv_head * c->head_dim * sizeof(*x));
+	if (!x) {
+		kv_destroy(c);
+		return msg_fail(m, -ENOMEM, "out of memory");
+	}
+	for (uint32_t l = 0; q->kind != QUANT_EXACT && l < c->n_layer; l++) {
+		quant_layer(q, c, l, false, x);
+		quant_layer(q, c, l, true, x);
+	}
+	free(x);
+	*ret = c;
+	return 0;
+}

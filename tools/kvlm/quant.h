@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVLM_QUANT_H
+#define KVLM_QUANT_H
+/*
+ * Plain reference quantisers: the baseline that better codecs are held
+ * against. Values are replaced by what would be read back; nothing is packed,
+ * the bits are only counted.
+ *
+ *   axis:B    K: one range per channel over all tokens; V: one per token
+ *   kivi:B    K: one range per channel and 32 tokens; V: one per token and 32
+ *             channels of a head (KIVI's grouping, without its exact window)
+ *   window:W  keeps the first 4 and the last W tokens, drops the others
+ *   exact     nothing
+ *
+ * A range is a minimum and a step, both as f16 (32 bits are counted for it);
+ * codes are round((x - min) / step), 0..2^B-1. "kivi:2+4+128" keeps the first 4
+ * and the last 128 tokens as they are.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache.h"
+#include "kv.h"
+#include "msg.h"
+
+enum quant_kind { QUANT_EXACT, QUANT_AXIS, QUANT_KIVI, QUANT_WINDOW };
+
+struct quant {
+	enum quant_kind kind;
+	uint32_t bits;
+	uint32_t sinks, recent; /* cells kept exact */
+};
+
+WUR int quant_parse(const char *s, struct quant *ret, struct msg *m);
+/* Mean bits per value of the context's K and V, ranges and dropped tokens
+ * included; @value_bits is what an exact value takes. */
+double quant_bits(const struct quant *q, uint32_t cells, uint32_t heads, uint32_t dim,
+		  uint32_t value_bits);
+/* One tensor of @cells rows [heads][dim], in place. Not for QUANT_WINDOW. */
+void quant_tensor(const struct quant *q, float *x, uint32_t cells, uint32_t heads, uint32_t dim,
+		  bool v);
+/* Cells that stay: those below the first and from the second on. */
+void quant_kept(const struct quant *q, uint32_t cells, uint32_t *ret_below, uint32_t *ret_from);
+/* A copy of @kv as it would be read back. */
+WUR int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, struct msg *m);
+
+#endif
