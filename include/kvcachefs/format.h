@@ -24,9 +24,12 @@
 /* ---- record: the durable switch ----------------------------------------- */
 
 /*
- * Value of the xattr "trusted.kvcf" (root) or "user.kvcf" (others) on the inode
- * in tree/. Room for it is reserved at creation by writing the plain state.
- * 64 bytes fit into a 256-byte ext4 inode together with their name.
+ * Value of the xattr "trusted.kvcf" (stores made by root) or "user.kvcf"
+ * (others; STORE/format says which) on the inode in tree/. Room for it is
+ * reserved at creation by writing the plain state, so a file of 64 KiB or more
+ * without a record has lost it (copied without xattrs) and is not served.
+ * 64 bytes fit into a 256-byte ext4 inode together with their name. Nothing in
+ * it depends on the inode number: a store may be copied with its xattrs.
  */
 #define KVFS_RECORD_XATTR_ROOT "trusted.kvcf"
 #define KVFS_RECORD_XATTR_USER "user.kvcf"
@@ -54,7 +57,7 @@ struct kvfs_record {
 	uint32_t ctime_nsec;
 	uint64_t valid_bytes; /* object bytes from here on are holes (truncated) */
 	uint32_t stored_blocks; /* 4 KiB blocks that the object occupies */
-	uint32_t sum;         /* low half of XXH3 over the other 60 bytes, seed: tree inode number */
+	uint32_t sum;         /* low half of XXH3, seed 0, over the other 60 bytes */
 };
 static_assert(sizeof(struct kvfs_record) == 64, "record size");
 static_assert(offsetof(struct kvfs_record, id) == 8, "record layout");
@@ -85,7 +88,7 @@ struct kvfs_object_header {
 	uint32_t generation;
 	uint32_t flags;        /* 0 */
 	uint64_t logical_bytes;
-	uint64_t tree_ino;     /* of the inode in tree/ that it was sealed from */
+	uint64_t tree_ino;     /* of the inode in tree/ that it was sealed from; a hint */
 	uint64_t created_ns;   /* CLOCK_REALTIME */
 	uint32_t n_chunks;
 	uint32_t n_layers;

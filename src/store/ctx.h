@@ -49,13 +49,16 @@ struct ctx {
 	struct gate gate;
 	struct lock lock;
 
-	/* Under the gate: shared to look, exclusive to change. */
+	/* Under the gate: shared to look, exclusive to change; rec and state are
+	 * changed under the lock as well, so either is enough to look at them. */
 	enum ctx_state state; /* PLAIN, SEALED or OVERLAY; SEALING shows in .sealing */
 	struct kvfs_record rec;
 	struct object *obj;   /* one reference while SEALED or OVERLAY and loaded */
 	int fd;               /* of the tree file; the daemon's only one; -1 closed */
 	bool fd_writable;
-	bool unlinked;        /* no name left: only the descriptor or trash holds it */
+	uint64_t size;        /* logical size while SEALED or OVERLAY */
+	bool loaded;          /* accounted was set from the file */
+	bool punch_durable;   /* SEALED state and punch are known to be durable */
 
 	/* Under ctx.lock. */
 	unsigned opens GUARDED;       /* struct file, all modes */
@@ -67,18 +70,24 @@ struct ctx {
 	bool sealing GUARDED;         /* a seal is between its first and last step */
 	bool cancel GUARDED;          /* asks that seal to give up */
 	bool queued GUARDED;          /* in the seal queue */
+	bool dirty GUARDED;           /* written since it was last examined by the sealer */
+	bool moving GUARDED;          /* a replica is being made in the background */
 	bool lost GUARDED;            /* a write or fsync failed: fsync says EIO until O_TRUNC */
 	bool pinned GUARDED;
 	bool damaged GUARDED;
+	bool unlinked GUARDED;        /* no name left: only the descriptor or trash holds it */
+	uint64_t accounted GUARDED;   /* bytes of it in store.ssd_used */
 	struct replica *rep GUARDED;  /* one reference, or NULL */
 	struct copy *copy GUARDED;    /* one reference, or NULL */
-	uint64_t hits GUARDED;
+	uint64_t hits GUARDED;        /* since it is in memory */
+	uint64_t hits_saved GUARDED;  /* of them, in the index */
 	double heat GUARDED;          /* decayed hits at heat_ns */
 	uint64_t heat_ns GUARDED;     /* CLOCK_REALTIME */
 	uint64_t whole_reads GUARDED; /* opens that read from start to end */
 	uint64_t closed_ns GUARDED;   /* CLOCK_MONOTONIC of the last close */
 	char reason[64] GUARDED;      /* of the last move */
 	struct list seal_link;        /* seal queue's lock */
+	uint64_t due_ns;              /* set before queueing; CLOCK_MONOTONIC */
 };
 
 #endif

@@ -177,6 +177,7 @@ struct read_reply {
 	size_t len;          /* sum; shorter than asked only at end of file or before damage */
 	void *pins[READ_SLICES_MAX]; /* private: decoded chunks held until store_read_done */
 	unsigned n_pins;
+	void *owner; /* private */
 };
 /* Reads [off, off+len). Slices point into decoded chunks or into scratch.
  * -EIO classes for damage at @off itself. */

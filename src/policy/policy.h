@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_POLICY_POLICY_H
+#define KVCACHEFS_POLICY_POLICY_H
+/*
+ * What a context is worth. Pure functions: no I/O, no clock of their own, no
+ * state; times are given. The store keeps what has the highest value and
+ * takes away what has the lowest, in DRAM (copies, replicas) and on SSD
+ * (full=evict).
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+struct policy_item {
+	uint64_t now_ns;        /* CLOCK_REALTIME */
+	uint64_t last_ns;       /* last open */
+	double heat;            /* hits, decayed, at heat_ns */
+	uint64_t heat_ns;
+	uint64_t stored_bytes;  /* on SSD */
+	uint64_t logical_bytes;
+};
+
+/* How a context that is in DRAM no longer is to be brought back. */
+struct policy_read {
+	bool whole;             /* it was read from start to end */
+	uint64_t logical_bytes;
+	uint64_t dram_bytes;    /* what its replica would take */
+	uint64_t dram_limit;
+};
+
+struct policy_ops {
+	const char *name;
+	const char *help;
+	/* Larger is worth more; only compared between items of one call. */
+	double (*value)(const struct policy_item *i);
+	/* Should a file just read from SSD get a replica in DRAM? */
+	bool (*admit)(const struct policy_read *r);
+};
+
+/* NULL when unknown. */
+const struct policy_ops *policy_by_name(const char *name);
+/* The table, ends with NULL. */
+const struct policy_ops *const *policy_table(void);
+
+#endif

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts in use: the table, the gate, loading a file's record and object.
+ *
+ * A context is made by the first open, seal or move of a file and goes with its
+ * last reference. A reference is held by every struct file, by the seal queue
+ * while queued, and by the table's LRU while a replica or copy exists.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "store/record.h"
+#include "store/store_types.h"
+
+#define CTX_HASH 4096u
+/* Heat halves in this time without hits. */
+#define HEAT_HALF_NS (3600ull * NSEC_PER_SEC)
+
+/* ---- gate ----------------------------------------------------------------- */
+
+void gate_init(struct gate *g)
+{
+	memset(g, 0, sizeof(*g));
+	lock_init(&g->lock);
+	cond_init(&g->cond);
+}
+
+void gate_fini(struct gate *g)
+{
+	lock_fini(&g->lock);
+	cond_fini(&g->cond);
+}
+
+void gate_enter(struct gate *g, bool exclusive)
+{
+	lock_acquire(&g->lock);
+	if (exclusive) {
+		g->waiting_excl++;
+		while (g->exclusive || g->shared)
+			cond_wait(&g->cond, &g->lock);
+		g->waiting_excl--;
+		g->exclusive = true;
+	} else {
+		while (g->exclusive || g->waiting_excl)
+			cond_wait(&g->cond, &g->lock);
+		g->shared++;
+	}
+	lock_release(&g->lock);
+}
+
+bool gate_try(struct gate *g, bool exclusive)
+{
+	bool ok;
+
+	lock_acquire(&g->lock);
+	ok = !g->exclusive && (exclusive ? !g->shared : !g->waiting_excl);
+	if (ok && exclusive)
+		g->exclusive = true;
+	else if (ok)
+		g->shared++;
+	lock_release(&g->lock);
+	return ok;
+}
+
+void gate_leave(struct gate *g, bool exclusive)
+{
+	bool wake;
+
+	lock_acquire(&g->lock);
+	if (exclusive)
+		g->exclusive = false;
+	else
+		g->shared--;
+	wake = g->shared == 0;
+	lock_release(&g->lock);
+	if (wake)
+		cond_broadcast(&g->cond);
+}
+
+/* ---- table ---------------------------------------------------------------- */
+
+int ctx_table_init(struct ctx_table *t)
+{
+	lock_init(&t->lock);
+	list_init(&t->lru);
+	t->n_hash = CTX_HASH;
+	t->hash = mem_calloc(t->n_hash, sizeof(*t->hash));
+	if (!t->hash)
+		return -ENOMEM;
+	for (unsigned i = 0; i < t->n_hash; i++)
+		list_init(&t->hash[i]);
+	return 0;
+}
+
+static struct list *bucket(struct ctx_table *t, uint64_t ino)
+{
+	return &t->hash[hash_u64(ino) & (t->n_hash - 1)];
+}
+
+static struct ctx *find_locked(struct ctx_table *t, uint64_t ino) REQUIRES(&t->lock)
+{
+	list_for_each(l, bucket(t, ino)) {
+		struct ctx *c = container_of(l, struct ctx, hash);
+
+		if (c->ino == ino)
+			return c;
+	}
+	return NULL;
+}
+
+static struct ctx *ctx_new(struct store *st, uint64_t ino)
+{
+	struct ctx *c = mem_zalloc(sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->st = st;
+	c->ino = ino;
+	c->fd = -1;
+	c->refs = 1;
+	list_init(&c->hash);
+	list_init(&c->lru);
+	list_init(&c->seal_link);
+	gate_init(&c->gate);
+	lock_init(&c->lock);
+	return c;
+}
+
+static void ctx_free(struct ctx *c)
+{
+	object_put(c->obj);
+	io_close(&c->fd);
+	gate_fini(&c->gate);
+	lock_fini(&c->lock);
+	mem_free(c);
+}
+
+int ctx_get(struct store *st, uint64_t ino, bool create, struct ctx **ret)
+{
+	struct ctx_table *t = &st->ctxs;
+	struct ctx *fresh = NULL, *c;
+
+	lock_acquire(&t->lock);
+	c = find_locked(t, ino);
+	if (c)
+		c->refs++;
+	lock_release(&t->lock);
+	if (c) {
+		*ret = c;
+		return 0;
+	}
+	if (!create)
+		return -ENOENT;
+	fresh = ctx_new(st, ino);
+	if (!fresh)
+		return -ENOMEM;
+	lock_acquire(&t->lock);
+	c = find_locked(t, ino);
+	if (c) {
+		c->refs++;
+	} else {
+		c = fresh;
+		fresh = NULL;
+		list_add_tail(bucket(t, ino), &c->hash);
+		t->count++;
+	}
+	lock_release(&t->lock);
+	if (fresh)
+		ctx_free(fresh);
+	else
+		budget_force(&st->dram, BUDGET_TABLE, sizeof(*c));
+	*ret = c;
+	return 0;
+}
+
+void ctx_ref(struct ctx *c)
+{
+	struct ctx_table *t = &c->st->ctxs;
+
+	lock_acquire(&t->lock);
+	c->refs++;
+	lock_release(&t->lock);
+}
+
+void ctx_put(struct ctx *c)
+{
+	struct ctx_table *t = &c->st->ctxs;
+	bool gone;
+
+	lock_acquire(&t->lock);
+	gone = --c->refs == 0;
+	if (gone) {
+		list_del(&c->hash);
+		t->count--;
+	}
+	lock_release(&t->lock);
+	if (!gone)
+		return;
+	budget_give(&c->st->dram, BUDGET_TABLE, sizeof(*c));
+	ctx_free(c);
+}
+
+void ctx_table_fini(struct store *st)
+{
+	struct ctx_table *t = &st->ctxs;
+
+	while (t->hash && !list_empty(&t->lru)) {
+		struct ctx *c = container_of(t->lru.next, struct ctx, lru);
+
+		space_drop_dram(c, true, true);
+	}
+	mem_free(t->hash);
+	t->hash = NULL;
+	lock_fini(&t->lock);
+}
+
+/* Snapshot of at most this many contexts per pass: the walk never holds the
+ * lock while it calls out. */
+#define WALK_BATCH 128u
+
+static void walk(struct store *st, struct ctx **batch, unsigned n,
+		 bool (*cb)(struct ctx *c, void *arg), void *arg)
+{
+	bool go = true;
+
+	(void)st;
+	for (unsigned i = 0; i < n; i++) {
+		if (go)
+			go = cb(batch[i], arg);
+		ctx_put(batch[i]);
+	}
+}
+
+void ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
+{
+	struct ctx *batch[WALK_BATCH];
+	unsigned n = 0;
+
+	lock_acquire(&st->ctxs.lock);
+	list_for_each(l, &st->ctxs.lru) {
+		if (n == WALK_BATCH)
+			break;
+		batch[n] = container_of(l, struct ctx, lru);
+		batch[n++]->refs++;
+	}
+	lock_release(&st->ctxs.lock);
+	walk(st, batch, n, cb, arg);
+}
+
+void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
+{
+	struct ctx *batch[WALK_BATCH];
+
+	for (unsigned b = 0; b < st->ctxs.n_hash; b++) {
+		unsigned n = 0;
+
+		lock_acquire(&st->ctxs.lock);
+		list_for_each(l, &st->ctxs.hash[b]) {
+			if (n == WALK_BATCH)
+				break;
+			batch[n] = container_of(l, struct ctx, hash);
+			batch[n++]->refs++;
+		}
+		lock_release(&st->ctxs.lock);
+		walk(st, batch, n, cb, arg);
+	}
+}
+
+/* ---- use ------------------------------------------------------------------ */
+
+void ctx_touch(struct ctx *c, bool hit)
+{
+	struct ctx_table *t = &c->st->ctxs;
+	bool in_dram;
+
+	lock_acquire(&c->lock);
+	if (hit) {
+		uint64_t now = clock_real_ns();
+
+		if (c->heat_ns && now > c->heat_ns)
+			c->heat *= exp2(-(double)(now - c->heat_ns) / (double)HEAT_HALF_NS);
+		c->heat += 1;
+		c->heat_ns = now;
+		c->hits++;
+	}
+	in_dram = c->rep || c->copy;
+	lock_release(&c->lock);
+	lock_acquire(&t->lock);
+	if (!list_empty(&c->lru)) {
+		list_del(&c->lru);
+		if (in_dram) {
+			list_add_tail(&t->lru, &c->lru);
+			lock_release(&t->lock);
+			return;
+		}
+		lock_release(&t->lock);
+		ctx_put(c); /* the LRU's reference */
+		return;
+	}
+	if (in_dram) {
+		list_add_tail(&t->lru, &c->lru);
+		c->refs++;
+	}
+	lock_release(&t->lock);
+}
+
+void ctx_reason(struct ctx *c, const char *why)
+{
+	lock_acquire(&c->lock);
+	snprintf(c->reason, sizeof(c->reason), "%s", why);
+	lock_release(&c->lock);
+}
+
+/* ---- accounting ----------------------------------------------------------- */
+
+static void account_set(struct ctx *c, uint64_t bytes)
+{
+	uint64_t old;
+
+	lock_acquire(&c->lock);
+	old = c->accounted;
+	c->accounted = bytes;
+	lock_release(&c->lock);
+	atomic_fetch_add(&c->st->ssd_used, bytes - old);
+}
+
+void ctx_account(struct ctx *c, const struct stat *sb)
+{
+	uint64_t bytes = (uint64_t)sb->st_blocks * 512;
+
+	lock_acquire(&c->lock);
+	if (c->rec.state != KVFS_RECORD_PLAIN)
+		bytes += (uint64_t)c->rec.stored_blocks * STORE_BLOCK;
+	lock_release(&c->lock);
+	account_set(c, bytes);
+}
+
+void ctx_account_gone(struct ctx *c)
+{
+	account_set(c, 0);
+}
+
+/* ---- loading -------------------------------------------------------------- */
+
+void ctx_set_record(struct ctx *c, const struct kvfs_record *r)
+{
+	lock_acquire(&c->lock);
+	c->rec = *r;
+	if (r->state == KVFS_RECORD_PLAIN)
+		c->state = CTX_PLAIN;
+	else if (c->state != CTX_OVERLAY)
+		c->state = CTX_SEALED;
+	lock_release(&c->lock);
+}
+
+static int open_tree_file(struct ctx *c, struct node *n, struct stat *sb)
+{
+	struct store *st = c->st;
+	int want = st->read_only ? O_RDONLY : O_RDWR;
+	int fd = node_openfd(st->nodes, n, want | O_NONBLOCK);
+
+	c->fd_writable = want == O_RDWR;
+	if (fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ETXTBSY) {
+		fd = node_openfd(st->nodes, n, O_RDONLY | O_NONBLOCK);
+		c->fd_writable = false;
+	}
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, sb) < 0 || !S_ISREG(sb->st_mode)) {
+		close(fd);
+		return -KVFS_EFORMAT;
+	}
+	c->fd = fd;
+	return 0;
+}
+
+/* A stand-in with data blocks while the object counts: an overlay. */
+static bool has_overlay(int fd, const struct stat *sb)
+{
+	off_t off;
+
+	if (sb->st_size == 0)
+		return false;
+	off = lseek(fd, 0, SEEK_DATA);
+	return off >= 0;
+}
+
+static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record *rec)
+{
+	int r;
+
+	memset(rec, 0, sizeof(*rec));
+	if ((uint64_t)sb->st_size < SEAL_MIN_BYTES)
+		return 0;
+	r = record_get(c->fd, NULL, c->st->xattr, rec);
+	if (r == -ENODATA)
+		return -KVFS_EDAMAGED; /* lost with its xattrs: see format.h */
+	return r;
+}
+
+int ctx_load_locked(struct ctx *c, struct node *n)
+{
+	struct kvfs_record rec;
+	struct stat sb;
+	int r;
+
+	if (c->fd >= 0)
+		return 0;
+	r = open_tree_file(c, n, &sb);
+	if (r < 0)
+		return r;
+	r = read_record(c, &sb, &rec);
+	if (r < 0) {
+		io_close(&c->fd);
+		return r;
+	}
+	c->state = CTX_PLAIN;
+	ctx_set_record(c, &rec);
+	if (rec.state == KVFS_RECORD_SEALED && has_overlay(c->fd, &sb))
+		c->state = CTX_OVERLAY;
+	node_set_content(n, rec.state == KVFS_RECORD_PLAIN ? NODE_PLAIN : NODE_SEALED);
+	if (!c->loaded) {
+		uint64_t bytes = (uint64_t)sb.st_blocks * 512;
+
+		/* what it occupies is in the totals already: no delta */
+		if (rec.state != KVFS_RECORD_PLAIN)
+			bytes += (uint64_t)rec.stored_blocks * STORE_BLOCK;
+		lock_acquire(&c->lock);
+		c->accounted = bytes;
+		lock_release(&c->lock);
+		c->loaded = true;
+	}
+	c->size = (uint64_t)sb.st_size;
+	return 0;
+}
+
+int ctx_object_locked(struct ctx *c)
+{
+	struct object_id id;
+	int r;
+
+	if (c->obj || c->rec.state == KVFS_RECORD_PLAIN)
+		return 0;
+	memcpy(id.id, c->rec.id, sizeof(id.id));
+	id.generation = c->rec.generation;
+	r = object_open(c->st->objects_fd, &id, &c->st->dram, &c->obj);
+	if (r == -ENOENT)
+		r = -KVFS_EDAMAGED;
+	return r;
+}
+
+void ctx_idle(struct ctx *c)
+{
+	bool idle;
+
+	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	idle = c->opens == 0 && !c->sealing && !c->unlinked;
+	lock_release(&c->lock);
+	if (idle) {
+		io_close(&c->fd);
+		if (!c->rep && !c->copy) {
+			object_put(c->obj);
+			c->obj = NULL;
+		}
+	}
+	gate_leave(&c->gate, true);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Open directories: getdents64 on the backing directory through one buffer per
+ * handle, so that a directory of any size costs the same memory. Offsets are the
+ * backing filesystem's own (d_off), so seekdir works as there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "store/names.h"
+
+#define DIR_BUF_BYTES 32768u
+
+struct dirent64_raw {
+	uint64_t d_ino;
+	int64_t d_off;
+	unsigned short d_reclen;
+	unsigned char d_type;
+	char d_name[];
+};
+
+struct dirh {
+	struct store *st;
+	struct node *node; /* one reference */
+	int fd;
+	uint64_t at;       /* offset of the entry at pos */
+	size_t pos, len;   /* in buf */
+	char buf[DIR_BUF_BYTES] __attribute__((aligned(8)));
+};
+
+int store_opendir(struct store *st, struct node *n, struct dirh **ret)
+{
+	struct dirh *d = mem_alloc(sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->fd = node_openfd(st->nodes, n, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+	if (d->fd < 0) {
+		int r = d->fd;
+
+		mem_free(d);
+		return r;
+	}
+	d->st = st;
+	d->node = n;
+	d->at = 0;
+	d->pos = d->len = 0;
+	node_ref(st->nodes, n);
+	*ret = d;
+	return 0;
+}
+
+void store_closedir(struct dirh *d)
+{
+	io_close(&d->fd);
+	node_forget(d->st->nodes, d->node, 1);
+	mem_free(d);
+}
+
+int store_fsyncdir(struct dirh *d)
+{
+	return io_fsync(d->fd);
+}
+
+/* Fills the buffer from offset @off. Bytes, 0 at the end, -errno. */
+static int dir_fill(struct dirh *d, uint64_t off)
+{
+	long n;
+
+	if (lseek(d->fd, (off_t)off, SEEK_SET) < 0)
+		return -errno;
+	n = syscall(SYS_getdents64, d->fd, d->buf, sizeof(d->buf));
+	if (n < 0)
+		return -errno;
+	d->pos = 0;
+	d->len = (size_t)n;
+	d->at = off;
+	return n > 0 ? 1 : 0;
+}
+
+static bool is_dot(const char *s)
+{
+	return s[0] == '.' && (s[1] == 0 || (s[1] == '.' && s[2] == 0));
+}
+
+static void look(struct dirh *d, const struct dirent64_raw *e, struct dir_entry *ret)
+{
+	struct at at;
+
+	if (is_dot(e->d_name) || node_at_child(d->st->nodes, d->node, e->d_name, &at) < 0)
+		return;
+	if (names_found(d->st, d->node, &at, &ret->node, &ret->attr) < 0)
+		ret->node = NULL;
+	node_at_put(d->st->nodes, &at);
+}
+
+int store_readdir(struct dirh *d, uint64_t off, bool plus, struct dir_entry *ret)
+{
+	const struct dirent64_raw *e;
+	int r;
+
+	if (d->pos >= d->len || d->at != off) {
+		r = dir_fill(d, off);
+		if (r <= 0)
+			return r;
+	}
+	e = (const struct dirent64_raw *)(d->buf + d->pos);
+	d->pos += e->d_reclen;
+	d->at = (uint64_t)e->d_off;
+	ret->name = e->d_name;
+	ret->ino = e->d_ino;
+	ret->type = e->d_type;
+	ret->next = (uint64_t)e->d_off;
+	ret->node = NULL;
+	if (plus)
+		look(d, e, ret);
+	return 1;
+}

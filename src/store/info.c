@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/* What the store shows of itself: contexts, status, counters, scrubbing. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "base/units.h"
+#include "policy/policy.h"
+#include "store/store_types.h"
+
+static const char *const counter_names[CNT_N_] = {
+#define X(id, name, help) name,
+	STORE_COUNTERS(X)
+#undef X
+};
+static const char *const counter_help[CNT_N_] = {
+#define X(id, name, help) help,
+	STORE_COUNTERS(X)
+#undef X
+};
+
+void store_each_counter(struct store *st,
+			void (*cb)(void *arg, const char *name, const char *help, uint64_t value),
+			void *arg)
+{
+	for (unsigned i = 0; i < CNT_N_; i++)
+		cb(arg, counter_names[i], counter_help[i], atomic_load(&st->counters[i]));
+}
+
+void store_status(struct store *st, struct store_status *ret)
+{
+	struct meta_totals t;
+	struct reader_stats rs;
+	struct tier_stats ts;
+
+	memset(ret, 0, sizeof(*ret));
+	meta_totals(st->meta, &t);
+	ret->dram_limit = budget_limit(&st->dram);
+	ret->dram_used = budget_used(&st->dram);
+	for (unsigned i = 0; i < BUDGET_USES_; i++)
+		ret->dram_use[i] = atomic_load(&st->dram.use_bytes[i]);
+	ret->ssd_limit = atomic_load(&st->ssd_limit);
+	ret->ssd_used = atomic_load(&st->ssd_used);
+	ret->ssd_overshoot = ret->ssd_used > ret->ssd_limit ? ret->ssd_used - ret->ssd_limit : 0;
+	ret->ssd_logical = t.logical_bytes;
+	ret->files = t.files;
+	ret->files_sealed = t.sealed;
+	ret->nodes = node_count(st->nodes);
+	lock_acquire(&st->seal.lock);
+	ret->seal_queue = st->seal.n_queue;
+	ret->seal_running = st->seal.running;
+	lock_release(&st->seal.lock);
+	ret->paths = st->paths;
+	snprintf(ret->uuid, sizeof(ret->uuid), "%s", st->uuid);
+	snprintf(ret->policy, sizeof(ret->policy), "%s", st->policy->name);
+	ret->read_only = st->read_only;
+	if (st->reader) {
+		reader_stats(st->reader, &rs);
+		ret->decode_Bps = rs.decode_Bps;
+	}
+	st->ssd->ops->stats(st->ssd, &ts);
+	ret->ssd_read_Bps = ts.bandwidth_Bps;
+	ret->ssd_latency_ns = ts.latency_ns;
+	lock_acquire(&st->ctxs.lock);
+	list_for_each(l, &st->ctxs.lru) {
+		struct ctx *c = container_of(l, struct ctx, lru);
+
+		ret->replicas += c->rep != NULL;
+		ret->copies += c->copy != NULL;
+	}
+	lock_release(&st->ctxs.lock);
+}
+
+/* The codec that made most of the stored bytes. */
+static const char *main_codec(const struct object *o)
+{
+	uint64_t bytes[CODEC_IDS_] = { 0 };
+	unsigned best = CODEC_RAW;
+
+	for (uint32_t i = 0; i < o->n_chunks; i++) {
+		const struct object_layer *l = &o->layers[o->chunks[i].first_layer];
+
+		if (l->codec < CODEC_IDS_)
+			bytes[l->codec] += l->len_bytes;
+	}
+	for (unsigned i = 0; i < CODEC_IDS_; i++)
+		if (bytes[i] > bytes[best])
+			best = i;
+	return codec_by_id(best) ? codec_by_id(best)->name : "raw";
+}
+
+static void info_object(struct ctx *c, struct ctx_info *ret)
+{
+	struct sbuf b = SBUF_INIT;
+
+	if (!c->obj)
+		return;
+	layout_dump(c->obj->layout, &b);
+	snprintf(ret->layout, sizeof(ret->layout), "%s", b.s ? b.s : "");
+	sbuf_fini(&b);
+	snprintf(ret->codec, sizeof(ret->codec), "%s", main_codec(c->obj));
+	ret->levels = c->obj->n_layers_max;
+}
+
+static void info_memory(struct ctx *c, struct ctx_info *ret)
+{
+	lock_acquire(&c->lock);
+	ret->state = c->sealing ? CTX_SEALING : c->state;
+	ret->damaged = c->damaged;
+	ret->pinned = c->pinned;
+	ret->opens = c->opens;
+	ret->hits = c->hits - c->hits_saved;
+	ret->frequency = c->heat;
+	if (c->rep) {
+		ret->replica_bytes = replica_bytes(c->rep);
+		ret->in_dram = replica_complete(c->rep);
+	}
+	if (c->copy) {
+		ret->copy_bytes = copy_size(c->copy);
+		ret->has_copy = true;
+	}
+	snprintf(ret->reason, sizeof(ret->reason), "%s", c->reason);
+	lock_release(&c->lock);
+}
+
+static void info_index(struct store *st, uint64_t ino, struct ctx_info *ret)
+{
+	struct meta_rec rec;
+
+	if (meta_get(st->meta, ino, &rec) < 0)
+		return;
+	ret->hits += rec.hits;
+	if (ret->frequency == 0)
+		ret->frequency = rec.heat;
+	ret->pinned |= (rec.flags & META_PINNED) != 0;
+	ret->damaged |= (rec.flags & META_DAMAGED) != 0;
+}
+
+int store_info(struct store *st, struct node *n, struct ctx_info *ret)
+{
+	char quality[32];
+	struct stat sb;
+	struct ctx *c;
+	int r;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!S_ISREG(node_type(n)))
+		return -EINVAL;
+	r = ctx_get(st, node_ino(n), true, &c);
+	if (r < 0)
+		return r;
+	gate_enter(&c->gate, true);
+	r = ctx_load_locked(c, n);
+	if (r == 0 && ctx_object_locked(c) < 0)
+		ret->damaged = true;
+	snprintf(ret->codec, sizeof(ret->codec), "none");
+	info_object(c, ret);
+	gate_leave(&c->gate, true);
+	info_memory(c, ret);
+	if (r < 0) {
+		ret->damaged = true;
+		r = 0;
+	}
+	if (attr_node(st, n, &sb) == 0) {
+		ret->logical_bytes = (uint64_t)sb.st_size;
+		ret->stored_bytes = (uint64_t)sb.st_blocks * 512;
+	}
+	ret->ino = node_ino(n);
+	info_index(st, ret->ino, ret);
+	ret->quality = st->cfg.quality;
+	if (index_setting(st, n, "user.kvcache.quality", quality, sizeof(quality)))
+		err_ignore(units_parse_double(quality, 0, 1, &ret->quality)); /* keeps the mount's */
+	ctx_idle(c);
+	ctx_put(c);
+	return r;
+}
+
+int store_pin(struct store *st, struct node *n, uid_t who, bool on)
+{
+	struct meta_rec rec;
+	struct stat sb;
+	struct ctx *c;
+	int r;
+
+	(void)who;
+	if (!S_ISREG(node_type(n)))
+		return -EINVAL;
+	r = ctx_get(st, node_ino(n), true, &c);
+	if (r < 0)
+		return r;
+	lock_acquire(&c->lock);
+	c->pinned = on;
+	lock_release(&c->lock);
+	if (attr_node(st, n, &sb) == 0 && meta_get(st->meta, node_ino(n), &rec) < 0)
+		index_put(st, n, c, &sb, node_content(n) == NODE_SEALED);
+	index_heat(c);
+	ctx_put(c);
+	return 0;
+}
+
+void store_settings_changed(struct store *st, struct node *n)
+{
+	(void)st; /* settings are looked up when needed: nothing is cached */
+	(void)n;
+}
+
+/* ---- every context -------------------------------------------------------- */
+
+struct all {
+	uint64_t *ino;
+	size_t n, cap;
+};
+
+static bool collect(void *arg, uint64_t ino, const struct meta_rec *r)
+{
+	struct all *a = arg;
+
+	if (r->flags & META_DIR)
+		return true;
+	if (a->n == a->cap) {
+		size_t cap = a->cap ? a->cap * 2 : 1024;
+		uint64_t *p = mem_realloc(a->ino, cap * sizeof(*p));
+
+		if (!p)
+			return false;
+		a->ino = p;
+		a->cap = cap;
+	}
+	a->ino[a->n++] = ino;
+	return true;
+}
+
+void store_each_context(struct store *st,
+			bool (*cb)(void *arg, const char *path, const struct ctx_info *i), void *arg)
+{
+	struct all a = { 0 };
+	bool go = true;
+
+	err_ignore(meta_flush(st->meta, false)); /* shows what is written */
+	err_ignore(meta_each(st->meta, collect, &a)); /* as far as it goes */
+	for (size_t i = 0; i < a.n && go; i++) {
+		struct node *n = node_find(st->nodes, a.ino[i]);
+		struct ctx_info info;
+		char path[4096];
+
+		if (!n)
+			n = index_node(st, a.ino[i]);
+		if (!n)
+			continue;
+		node_path(st->nodes, n, path, sizeof(path));
+		if (store_info(st, n, &info) == 0)
+			go = cb(arg, path, &info);
+		node_forget(st->nodes, n, 1);
+	}
+	mem_free(a.ino);
+}
+
+/* ---- scrub ---------------------------------------------------------------- */
+
+static int scrub_file(struct store *st, struct node *n)
+{
+	struct ctx *c;
+	int r = ctx_get(st, node_ino(n), true, &c);
+	uint8_t *buf;
+
+	if (r < 0)
+		return r;
+	buf = mem_alloc_pages(1u << 20);
+	gate_enter(&c->gate, true);
+	r = buf ? ctx_load_locked(c, n) : -ENOMEM;
+	if (r == 0)
+		r = ctx_object_locked(c);
+	gate_leave(&c->gate, true);
+	for (uint64_t off = 0; r == 0 && c->obj && off < c->size; off += 1u << 20) {
+		struct read_source src;
+
+		if (atomic_load(&st->stopping))
+			break;
+		gate_enter(&c->gate, false);
+		if (c->obj) {
+			uint64_t left = c->obj->logical_bytes > off ?
+						c->obj->logical_bytes - off : 0;
+
+			read_source_of(c, &src);
+			replica_put(src.rep); /* the master is what is verified */
+			src.rep = NULL;
+			reader_forget(st->reader, c->obj);
+			r = left ? reader_copy(st->reader, &src, off, buf,
+					       left < (1u << 20) ? (size_t)left : 1u << 20) : 0;
+		}
+		gate_leave(&c->gate, false);
+		lock_acquire(&st->scrub_lock);
+		st->scrub.bytes_done += 1u << 20;
+		lock_release(&st->scrub_lock);
+	}
+	mem_free_pages(buf, 1u << 20);
+	if (r < 0) {
+		err_ignore(read_damage(c, r)); /* counted and logged there */
+		index_heat(c);
+	}
+	ctx_idle(c);
+	ctx_put(c);
+	return r;
+}
+
+static void *scrub_thread(void *arg)
+{
+	struct store *st = arg;
+	struct all a = { 0 };
+
+	err_ignore(meta_flush(st->meta, false)); /* shows what is written */
+	err_ignore(meta_each(st->meta, collect, &a)); /* as far as it goes */
+	lock_acquire(&st->scrub_lock);
+	st->scrub.files_total = a.n;
+	lock_release(&st->scrub_lock);
+	for (size_t i = 0; i < a.n && !atomic_load(&st->stopping); i++) {
+		struct node *n = node_find(st->nodes, a.ino[i]);
+		int r = 0;
+
+		if (!n)
+			n = index_node(st, a.ino[i]);
+		if (n) {
+			r = scrub_file(st, n);
+			node_forget(st->nodes, n, 1);
+		}
+		lock_acquire(&st->scrub_lock);
+		st->scrub.files_done++;
+		st->scrub.damaged += r < 0;
+		lock_release(&st->scrub_lock);
+	}
+	mem_free(a.ino);
+	lock_acquire(&st->scrub_lock);
+	st->scrub.running = false;
+	lock_release(&st->scrub_lock);
+	return NULL;
+}
+
+int store_scrub_start(struct store *st)
+{
+	int r = 0;
+
+	lock_acquire(&st->scrub_lock);
+	if (st->scrub.running) {
+		r = -EALREADY;
+	} else {
+		if (st->scrub_started)
+			pthread_join(st->scrub_tid, NULL);
+		memset(&st->scrub, 0, sizeof(st->scrub));
+		st->scrub.running = true;
+		r = thread_start("kvfs-scrub", scrub_thread, st, &st->scrub_tid);
+		st->scrub_started = r == 0;
+		if (r < 0)
+			st->scrub.running = false;
+	}
+	lock_release(&st->scrub_lock);
+	return r;
+}
+
+void scrub_stop(struct store *st)
+{
+	if (st->scrub_started)
+		pthread_join(st->scrub_tid, NULL);
+	st->scrub_started = false;
+}
+
+void store_scrub_status(struct store *st, struct scrub_status *ret)
+{
+	lock_acquire(&st->scrub_lock);
+	*ret = st->scrub;
+	lock_release(&st->scrub_lock);
+}

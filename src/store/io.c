@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading and writing an open file. Under the gate, shared, the state says
+ * where the bytes are:
+ *   PLAIN    the tree file
+ *   SEALED   the object, decoded by reader_*
+ *   OVERLAY  the object, overridden by what the tree file has as data
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "store/record.h"
+#include "store/store_types.h"
+
+void read_source_of(struct ctx *c, struct read_source *ret)
+{
+	ret->obj = c->obj;
+	ret->valid_bytes = c->rec.valid_bytes;
+	ret->n_layers = c->obj->n_layers_max;
+	lock_acquire(&c->lock);
+	ret->rep = c->rep ? replica_get(c->rep) : NULL;
+	lock_release(&c->lock);
+}
+
+/* Marks damage once; returns the code to give. */
+int read_damage(struct ctx *c, int code)
+{
+	struct store *st = c->st;
+	bool first;
+
+	if (code != -KVFS_ECHECKSUM && code != -KVFS_ECODEC && code != -KVFS_ETRUNCATED &&
+	    code != -KVFS_EDAMAGED && code != -KVFS_EIDENTITY && code != -KVFS_EMAGIC &&
+	    code != -KVFS_EFORMAT)
+		return code;
+	lock_acquire(&c->lock);
+	first = !c->damaged;
+	c->damaged = true;
+	lock_release(&c->lock);
+	store_count(st, CNT_DAMAGE, 1);
+	if (first)
+		log_error(st->log,
+			  "inode %llu is damaged (%s): reads fail; restore or remove the file",
+			  (unsigned long long)c->ino, err_text(code));
+	return code == -KVFS_EMAGIC || code == -KVFS_EFORMAT ? -KVFS_EDAMAGED : code;
+}
+
+/* ---- read ----------------------------------------------------------------- */
+
+/* Copies what the tree file has as data in [off, off+len) over @buf. */
+static int overlay_data(struct ctx *c, uint64_t off, uint8_t *buf, size_t len)
+{
+	uint64_t pos = off, end = off + len;
+
+	while (pos < end) {
+		off_t data = lseek(c->fd, (off_t)pos, SEEK_DATA), hole;
+		ssize_t got;
+
+		if (data < 0)
+			return errno == ENXIO ? 0 : -errno;
+		if ((uint64_t)data >= end)
+			return 0;
+		hole = lseek(c->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		pos = (uint64_t)hole < end ? (uint64_t)hole : end;
+		got = io_pread(c->fd, buf + ((uint64_t)data - off), pos - (uint64_t)data,
+			       (uint64_t)data);
+		if (got < 0)
+			return (int)got;
+	}
+	return 0;
+}
+
+static int read_sealed_copy(struct ctx *c, uint64_t off, void *buf, size_t len)
+{
+	struct read_source src;
+	int r;
+
+	if (!c->obj)
+		return -KVFS_EDAMAGED;
+	read_source_of(c, &src);
+	r = reader_copy(c->st->reader, &src, off, buf, len);
+	replica_put(src.rep);
+	return r;
+}
+
+int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size)
+{
+	int r;
+
+	if (off >= size)
+		return 0;
+	if (len > size - off)
+		len = size - off;
+	if (c->rec.state == KVFS_RECORD_PLAIN) {
+		ssize_t got = io_pread(c->fd, buf, len, off);
+
+		if (got >= 0 && (size_t)got < len)
+			memset((char *)buf + got, 0, len - (size_t)got);
+		return got < 0 ? (int)got : 0;
+	}
+	r = read_sealed_copy(c, off, buf, len);
+	if (r == 0 && c->state == CTX_OVERLAY)
+		r = overlay_data(c, off, buf, len);
+	return r;
+}
+
+static int one_slice(struct read_reply *r, size_t len)
+{
+	r->iov[1].iov_base = r->scratch;
+	r->iov[1].iov_len = len;
+	r->n = len ? 1 : 0;
+	r->len = len;
+	return 0;
+}
+
+static int read_plain(struct ctx *c, uint64_t off, size_t len, struct read_reply *r)
+{
+	ssize_t got = io_pread(c->fd, r->scratch, len, off);
+
+	return got < 0 ? (int)got : one_slice(r, (size_t)got);
+}
+
+static int read_overlay(struct ctx *c, uint64_t off, size_t len, struct read_reply *r)
+{
+	int code;
+
+	if (off >= c->size)
+		return one_slice(r, 0);
+	if (len > c->size - off)
+		len = c->size - off;
+	code = read_range(c, off, r->scratch, len, c->size);
+	return code < 0 ? code : one_slice(r, len);
+}
+
+int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
+{
+	struct ctx *c = f->ctx;
+	int code;
+
+	r->n = 0;
+	r->len = 0;
+	r->n_pins = 0;
+	if (len > r->scratch_len)
+		len = r->scratch_len;
+	gate_enter(&c->gate, false);
+	if (c->rec.state == KVFS_RECORD_PLAIN) {
+		code = read_plain(c, off, len, r);
+	} else if (!c->obj) {
+		code = -KVFS_EDAMAGED;
+	} else if (c->state == CTX_OVERLAY) {
+		code = read_overlay(c, off, len, r);
+	} else {
+		struct read_source src;
+
+		read_source_of(c, &src);
+		code = reader_read(c->st->reader, &src, &f->rs, off, len, c->size, r);
+		replica_put(src.rep);
+	}
+	gate_leave(&c->gate, false);
+	if (code < 0)
+		return read_damage(c, code);
+	store_count(c->st, CNT_READ_BYTES, r->len);
+	r->owner = c->st->reader;
+	return 0;
+}
+
+void store_read_done(struct read_reply *r)
+{
+	if (r->n_pins)
+		reader_done(r->owner, r);
+}
+
+/* ---- write ---------------------------------------------------------------- */
+
+static int write_plain(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	struct stat sb;
+	int r = space_reserve(c->st, len, c->ino);
+
+	if (r < 0) {
+		/* an overwrite of what is allocated needs no room */
+		if (fstat(c->fd, &sb) < 0 || off + len > (uint64_t)sb.st_size ||
+		    (uint64_t)sb.st_blocks * 512 < (uint64_t)sb.st_size)
+			return r;
+		return io_pwrite_all(c->fd, buf, len, off);
+	}
+	r = io_pwrite_all(c->fd, buf, len, off);
+	space_release(c->st, len);
+	if (fstat(c->fd, &sb) == 0)
+		ctx_account(c, &sb);
+	return r;
+}
+
+/* Into the stand-in of a sealed file; edges filled so that whole blocks count. */
+static int write_overlay(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	struct stat sb;
+	int r;
+
+	store_count(c->st, CNT_OVERLAY_WRITES, 1);
+	r = space_reserve(c->st, len + 2 * STORE_BLOCK, c->ino);
+	if (r < 0)
+		return r;
+	r = overlay_fill_locked(c, off, len);
+	if (r == 0)
+		r = io_pwrite_all(c->fd, buf, len, off);
+	space_release(c->st, len + 2 * STORE_BLOCK);
+	if (r == 0 && off + len > c->size)
+		c->size = off + len;
+	if (fstat(c->fd, &sb) == 0) {
+		ctx_account(c, &sb);
+		/* rewritten for the most part: plain again */
+		if (r == 0 && (uint64_t)sb.st_blocks * 512 * 2 > c->size)
+			r = unseal_locked(c, &sb);
+	}
+	return r;
+}
+
+/* A decoded copy that readers have mapped must follow the write. */
+static int write_copy(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	struct copy *copy;
+	bool serving;
+	int r = 0;
+
+	lock_acquire(&c->lock);
+	copy = c->copy ? copy_get(c->copy) : NULL;
+	serving = c->passthrough > 0 && c->backing_is_copy;
+	lock_release(&c->lock);
+	if (!copy)
+		return 0;
+	if (serving)
+		r = io_pwrite_all(copy_fd(copy), buf, len, off);
+	else
+		space_drop_dram(c, false, true);
+	copy_put(copy);
+	return r;
+}
+
+static bool is_plain(const struct ctx *c)
+{
+	return c->rec.state == KVFS_RECORD_PLAIN;
+}
+
+static int write_sealed(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	int r;
+
+	gate_enter(&c->gate, true);
+	if (is_plain(c)) /* unsealed by another writer meanwhile */
+		r = write_plain(c, buf, len, off);
+	else
+		r = write_overlay(c, buf, len, off);
+	gate_leave(&c->gate, true);
+	if (r == 0)
+		r = write_copy(c, buf, len, off);
+	return r;
+}
+
+static int write_once(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	int r;
+
+	gate_enter(&c->gate, false);
+	if (is_plain(c)) {
+		r = write_plain(c, buf, len, off);
+		gate_leave(&c->gate, false);
+		return r;
+	}
+	gate_leave(&c->gate, false);
+	return write_sealed(c, buf, len, off);
+}
+
+int store_write(struct file *f, const void *buf, size_t len, uint64_t off)
+{
+	struct ctx *c = f->ctx;
+	int r;
+
+	if (!f->writes)
+		return -EBADF;
+	lock_acquire(&c->lock);
+	c->dirty = true;
+	lock_release(&c->lock);
+	f->wrote = true;
+	r = write_once(c, buf, len, off);
+	if (r == 0 && (f->flags & (O_SYNC | O_DSYNC)))
+		r = store_fsync(f, (f->flags & O_SYNC) != O_SYNC);
+	if (r == 0)
+		store_count(c->st, CNT_WRITE_BYTES, len);
+	else if (r == -KVFS_EFULL || r == -ENOSPC)
+		store_count(c->st, CNT_ENOSPC, 1);
+	return r;
+}
+
+/* ---- the rest ------------------------------------------------------------- */
+
+int store_fallocate(struct file *f, int mode, uint64_t off, uint64_t len)
+{
+	struct ctx *c = f->ctx;
+	bool grows = !(mode & FALLOC_FL_PUNCH_HOLE);
+	struct stat sb;
+	int r = 0;
+
+	if (!f->writes)
+		return -EBADF;
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		return -EOPNOTSUPP;
+	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	c->dirty = true;
+	lock_release(&c->lock);
+	if (!is_plain(c))
+		r = unseal_locked(c, &sb);
+	if (r == 0 && grows)
+		r = space_reserve(c->st, len, c->ino);
+	if (r == 0) {
+		r = fallocate(c->fd, mode, (off_t)off, (off_t)len) < 0 ? -errno : 0;
+		if (grows)
+			space_release(c->st, len);
+		if (fstat(c->fd, &sb) == 0)
+			ctx_account(c, &sb);
+	}
+	gate_leave(&c->gate, true);
+	return r;
+}
+
+/* From the chunk index: runs of CODEC_HOLE chunks are holes. */
+static int seek_sealed(struct ctx *c, uint64_t off, int whence, uint64_t *ret)
+{
+	const struct object *o = c->obj;
+	uint64_t end = o->logical_bytes < c->size ? o->logical_bytes : c->size;
+	uint32_t i;
+
+	if (off >= c->size)
+		return -ENXIO;
+	if (off < end) {
+		for (i = object_chunk_at(o, off); i < o->n_chunks; i++) {
+			const struct object_chunk *ch = &o->chunks[i];
+			bool hole = o->layers[ch->first_layer].codec == CODEC_HOLE;
+
+			if (ch->off_bytes >= end)
+				break;
+			if (hole == (whence == SEEK_HOLE)) {
+				*ret = ch->off_bytes > off ? ch->off_bytes : off;
+				return 0;
+			}
+		}
+	}
+	if (whence == SEEK_DATA)
+		return -ENXIO;
+	*ret = off > end ? off : end;
+	return 0;
+}
+
+int store_lseek(struct file *f, uint64_t off, int whence, uint64_t *ret)
+{
+	struct ctx *c = f->ctx;
+	int r = 0;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	gate_enter(&c->gate, false);
+	if (is_plain(c)) {
+		off_t at = lseek(c->fd, (off_t)off, whence);
+
+		if (at < 0)
+			r = -errno;
+		else
+			*ret = (uint64_t)at;
+	} else if (c->state == CTX_OVERLAY) {
+		/* allowed by POSIX and true: all data */
+		if (off >= c->size)
+			r = -ENXIO;
+		else
+			*ret = whence == SEEK_DATA ? off : c->size;
+	} else {
+		r = c->obj ? seek_sealed(c, off, whence, ret) : -KVFS_EDAMAGED;
+	}
+	gate_leave(&c->gate, false);
+	return r;
+}
+
+#define COPY_STEP (1u << 20)
+
+ssize_t store_copy_range(struct file *in, uint64_t off_in, struct file *out, uint64_t off_out,
+			 size_t len)
+{
+	struct read_reply rr = { .scratch_len = COPY_STEP };
+	size_t done = 0;
+	int r = 0;
+
+	rr.scratch = mem_alloc_pages(COPY_STEP);
+	if (!rr.scratch)
+		return -ENOMEM;
+	while (done < len && r == 0) {
+		size_t step = len - done < COPY_STEP ? len - done : COPY_STEP;
+		uint64_t at = off_out + done;
+
+		r = store_read(in, off_in + done, step, &rr);
+		if (r < 0)
+			break;
+		for (unsigned i = 1; i <= rr.n && r == 0; i++) {
+			r = store_write(out, rr.iov[i].iov_base, rr.iov[i].iov_len, at);
+			at += rr.iov[i].iov_len;
+		}
+		step = rr.len;
+		store_read_done(&rr);
+		if (r == 0)
+			done += step;
+		if (step == 0)
+			break;
+	}
+	mem_free_pages(rr.scratch, COPY_STEP);
+	return done ? (ssize_t)done : r;
+}

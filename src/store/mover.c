@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bringing contexts to DRAM: replicas (encoded) and decoded copies, by command,
+ * at open, and in the background after a read that found nothing in DRAM.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "policy/policy.h"
+#include "store/seal.h"
+
+#define MOVE_CHUNK_MAX CODEC_CHUNK_MAX
+
+int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep, uint32_t chunk,
+		     unsigned codec, const void *p, size_t len)
+{
+	int e = replica_add(r, chunk, codec, p, len);
+
+	if (e == -KVFS_EBUDGET && space_dram(st, len + (64u << 10), keep))
+		e = replica_add(r, chunk, codec, p, len);
+	return e == -EEXIST ? 0 : e;
+}
+
+/* An object of which only identity and chunk geometry are known yet. */
+static struct object *object_blank(const struct object_id *id, const struct layout_chunk *chunks,
+				   uint32_t n)
+{
+	struct object *o = mem_zalloc(sizeof(*o));
+
+	if (!o)
+		return NULL;
+	o->chunks = mem_calloc(n, sizeof(*o->chunks));
+	if (!o->chunks) {
+		mem_free(o);
+		return NULL;
+	}
+	o->refs = 1;
+	o->id = *id;
+	o->fd = -1;
+	o->n_chunks = n;
+	for (uint32_t i = 0; i < n; i++) {
+		o->chunks[i].off_bytes = chunks[i].off_bytes;
+		o->chunks[i].len_bytes = chunks[i].len_bytes;
+		o->chunks[i].shape = chunks[i].shape;
+	}
+	return o;
+}
+
+void seal_replica_begin(struct store *st, struct replica **ret, const struct object_id *id,
+			const struct layout_chunk *chunks, uint32_t n)
+{
+	struct object *o = object_blank(id, chunks, n);
+
+	*ret = NULL;
+	if (!o)
+		return;
+	if (replica_create(st->arena, o, ret) < 0)
+		*ret = NULL;
+	object_put(o);
+}
+
+/* ---- replicas ------------------------------------------------------------- */
+
+struct fill {
+	struct ctx *c;
+	struct replica *rep;
+	struct codec_ctx *codec;
+	uint8_t *raw, *enc;
+	size_t enc_bytes;
+};
+
+/* One chunk, under the gate; -KVFS_ECANCELED when the object changed. */
+static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
+{
+	const struct object_chunk *ch = &o->chunks[i];
+	struct codec_out out = { f->enc, f->enc_bytes, 0 };
+	struct read_source src;
+	unsigned n;
+	uint16_t id;
+	int r;
+
+	if (ch->n_layers == 1 && o->layers[ch->first_layer].codec == CODEC_HOLE)
+		return replica_add_room(f->c->st, f->rep, f->c, i, CODEC_HOLE, NULL, 0);
+	gate_enter(&f->c->gate, false);
+	if (f->c->obj != o) {
+		r = -KVFS_ECANCELED;
+	} else {
+		read_source_of(f->c, &src);
+		src.valid_bytes = UINT64_MAX; /* the replica is of the object, not of the file */
+		r = reader_copy(f->c->st->reader, &src, ch->off_bytes, f->raw, ch->len_bytes);
+		replica_put(src.rep);
+	}
+	gate_leave(&f->c->gate, false);
+	if (r == 0)
+		r = codec_encode_best(f->codec, CODEC_FORM_DRAM, &ch->shape, f->raw,
+				      ch->len_bytes, &out, &id, &n);
+	if (r == 0)
+		r = replica_add_room(f->c->st, f->rep, f->c, i, id, f->enc, out.len);
+	return r;
+}
+
+static int fill_all(struct fill *f, const struct object *o)
+{
+	struct timespec ts = { 0, 500000 };
+	int r = 0;
+
+	for (uint32_t i = 0; i < o->n_chunks && r == 0; i++) {
+		const void *p;
+		unsigned codec;
+		size_t len;
+
+		if (replica_find(f->rep, i, &codec, &p, &len))
+			continue;
+		if (atomic_load(&f->c->st->stopping))
+			return -KVFS_ECANCELED;
+		for (int w = 0; w < 20 && workers_readers(f->c->st->workers) > 0; w++)
+			nanosleep(&ts, NULL);
+		r = fill_chunk(f, o, i);
+	}
+	return r;
+}
+
+/* The object and the replica so far (a new one when there was none). */
+static int fill_begin(struct fill *f, struct object **ret_obj)
+{
+	struct ctx *c = f->c;
+	int r = 0;
+
+	gate_enter(&c->gate, false);
+	if (c->rec.state == KVFS_RECORD_PLAIN || !c->obj)
+		r = -EINVAL;
+	else
+		*ret_obj = object_get(c->obj);
+	gate_leave(&c->gate, false);
+	if (r < 0)
+		return r;
+	lock_acquire(&c->lock);
+	f->rep = c->rep ? replica_get(c->rep) : NULL;
+	lock_release(&c->lock);
+	if (!f->rep)
+		r = replica_create(c->st->arena, *ret_obj, &f->rep);
+	if (r < 0)
+		object_put(*ret_obj);
+	return r;
+}
+
+static void fill_install(struct fill *f, const struct object *o)
+{
+	struct ctx *c = f->c;
+	struct replica *old = NULL;
+
+	gate_enter(&c->gate, false);
+	lock_acquire(&c->lock);
+	if (c->obj == o && c->rep != f->rep) {
+		old = c->rep;
+		c->rep = replica_get(f->rep);
+	}
+	lock_release(&c->lock);
+	gate_leave(&c->gate, false);
+	replica_put(old);
+	store_count(c->st, CNT_REPLICAS, 1);
+	ctx_reason(c, "replica made");
+	ctx_touch(c, false);
+}
+
+int move_replica(struct ctx *c)
+{
+	struct fill f = { .c = c, .enc_bytes = codec_best_bound(MOVE_CHUNK_MAX) };
+	struct object *o;
+	int r = fill_begin(&f, &o);
+
+	if (r < 0)
+		return r;
+	f.raw = mem_alloc_pages(MOVE_CHUNK_MAX);
+	f.enc = mem_alloc_pages(f.enc_bytes);
+	f.codec = reader_codec_get(c->st->reader);
+	r = f.raw && f.enc ? fill_all(&f, o) : -ENOMEM;
+	if (r == 0)
+		fill_install(&f, o);
+	reader_codec_put(c->st->reader, f.codec);
+	mem_free_pages(f.raw, MOVE_CHUNK_MAX);
+	mem_free_pages(f.enc, f.enc_bytes);
+	replica_put(f.rep);
+	object_put(o);
+	return r;
+}
+
+/* ---- decoded copies ------------------------------------------------------- */
+
+/* Gate held. */
+int move_copy(struct ctx *c, const _Atomic bool *cancel)
+{
+	struct store *st = c->st;
+	struct read_source src;
+	struct copy *copy;
+	void *map;
+	int r;
+
+	if (!st->copies)
+		return -EOPNOTSUPP;
+	if (c->state != CTX_SEALED || !c->obj)
+		return -EINVAL;
+	r = copy_create(st->copies, c->size, &copy);
+	if (r == -KVFS_EBUDGET && space_dram(st, c->size, c))
+		r = copy_create(st->copies, c->size, &copy);
+	if (r < 0)
+		return r;
+	r = copy_map(copy, &map);
+	if (r == 0) {
+		read_source_of(c, &src);
+		r = reader_decode_all(st->reader, &src, map, c->size, cancel);
+		replica_put(src.rep);
+		copy_unmap(copy, map);
+	}
+	if (r < 0) {
+		copy_put(copy);
+		return r;
+	}
+	lock_acquire(&c->lock);
+	if (c->copy) {
+		lock_release(&c->lock);
+		copy_put(copy);
+		return 0;
+	}
+	c->copy = copy;
+	lock_release(&c->lock);
+	store_count(st, CNT_COPIES, 1);
+	ctx_reason(c, "decoded copy made");
+	ctx_touch(c, false);
+	return 0;
+}
+
+/* ---- by command ----------------------------------------------------------- */
+
+static int load_sealed(struct ctx *c, struct node *n)
+{
+	int r;
+
+	gate_enter(&c->gate, true);
+	r = ctx_load_locked(c, n);
+	if (r == 0 && c->rec.state == KVFS_RECORD_PLAIN)
+		r = -EINVAL;
+	if (r == 0)
+		r = ctx_object_locked(c);
+	gate_leave(&c->gate, true);
+	return r < 0 ? read_damage(c, r) : 0;
+}
+
+int store_move(struct store *st, struct node *n, enum place where)
+{
+	struct ctx *c;
+	int r;
+
+	if (!S_ISREG(node_type(n)))
+		return -EINVAL;
+	r = ctx_get(st, node_ino(n), true, &c);
+	if (r < 0)
+		return r;
+	if (where == PLACE_SSD) {
+		space_drop_dram(c, true, true);
+	} else {
+		r = load_sealed(c, n);
+		if (r == 0 && where == PLACE_DRAM)
+			r = move_replica(c);
+		if (r == 0 && where == PLACE_COPY) {
+			gate_enter(&c->gate, false);
+			r = c->copy ? 0 : move_copy(c, NULL);
+			gate_leave(&c->gate, false);
+		}
+	}
+	ctx_idle(c);
+	ctx_put(c);
+	return r;
+}
+
+struct promote {
+	struct work work;
+	struct ctx *c; /* one reference */
+	struct node *n; /* one reference */
+};
+
+static void promote_run(struct work *w)
+{
+	struct promote *p = container_of(w, struct promote, work);
+	struct store *st = p->c->st;
+
+	if (load_sealed(p->c, p->n) == 0)
+		err_ignore(move_replica(p->c)); /* it stays on SSD */
+	lock_acquire(&p->c->lock);
+	p->c->moving = false;
+	lock_release(&p->c->lock);
+	ctx_idle(p->c);
+	node_forget(st->nodes, p->n, 1);
+	ctx_put(p->c);
+	mem_free(p);
+	atomic_fetch_sub(&st->moves, 1);
+}
+
+#define MOVES_MAX 64
+
+void move_later(struct ctx *c, struct node *n)
+{
+	struct store *st = c->st;
+	struct promote *p;
+	bool go;
+
+	if (atomic_load(&st->stopping) || atomic_load(&st->moves) >= MOVES_MAX)
+		return;
+	lock_acquire(&c->lock);
+	go = !c->moving && !(c->rep && replica_complete(c->rep));
+	c->moving |= go;
+	lock_release(&c->lock);
+	if (!go)
+		return;
+	p = mem_zalloc(sizeof(*p));
+	if (!p) {
+		lock_acquire(&c->lock);
+		c->moving = false;
+		lock_release(&c->lock);
+		return;
+	}
+	p->c = c;
+	p->n = n;
+	p->work.run = promote_run;
+	list_init(&p->work.link);
+	ctx_ref(c);
+	node_ref(st->nodes, n);
+	atomic_fetch_add(&st->moves, 1);
+	workers_submit(st->workers, WORK_BACKGROUND, &p->work);
+}
+
+void move_after_read(struct ctx *c, struct node *n, bool whole)
+{
+	struct policy_read pr = { .whole = whole, .logical_bytes = c->size,
+				  .dram_bytes = c->size - c->size / 4,
+				  .dram_limit = budget_limit(&c->st->dram) };
+
+	if (c->state == CTX_SEALED && c->st->policy->admit(&pr))
+		move_later(c, n);
+}
+
+int store_prefetch(struct store *st, struct node *n, uid_t who)
+{
+	struct ctx *c;
+	int r;
+
+	(void)who;
+	if (!S_ISREG(node_type(n)))
+		return -EINVAL;
+	r = ctx_get(st, node_ino(n), true, &c);
+	if (r < 0)
+		return r;
+	move_later(c, n);
+	ctx_put(c);
+	return 0;
+}

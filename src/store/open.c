@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening and closing, and the choice of how an open file is served.
+ *
+ * The kernel keeps one mode per inode, so the choice looks at what is open:
+ *
+ *  open now            | read-only open        | open for writing
+ *  --------------------+-----------------------+---------------------------
+ *  nothing, plain      | passthrough (tree)    | passthrough (tree) when writes
+ *                      |                       | need not be seen, else stream
+ *  nothing, copy ready | passthrough (copy)    | stream; the copy is dropped
+ *  nothing, sealed     | stream or cached      | stream or cached
+ *  passthrough (tree)  | passthrough (tree)    | passthrough (tree)
+ *  passthrough (copy)  | passthrough (copy)    | passthrough-direct: requests
+ *                      |                       | come here, mappings to the copy
+ *  stream or cached    | stream or cached      | stream or cached
+ *
+ * O_DIRECT is never served by SERVE_STREAM: without FOPEN_DIRECT_IO the kernel
+ * keeps several of its requests in flight.
+ * A seal in flight gives up when its file is opened; its lease is dropped here,
+ * so that the kernel's own open of the backing file never waits for it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "store/names.h"
+
+#define COPY_MIN_BYTES (2ull << 20)
+
+static bool opens_for_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* ---- mode ----------------------------------------------------------------- */
+
+/* May this open begin passthrough, and to what? Lock held. */
+static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIRES(&c->lock)
+{
+	struct store *st = c->st;
+
+	*ret_copy = false;
+	if (c->others > 0 || !st->k || !(st->paths & PATH_PASSTHROUGH_READ) || c->fd < 0)
+		return false;
+	if (c->state == CTX_PLAIN && c->rec.state == KVFS_RECORD_PLAIN) {
+		if (!f->writes)
+			return true;
+		return (st->paths & PATH_PASSTHROUGH_WRITE) && !st->cfg.strictwrite &&
+		       c->fd_writable && space_free(st) > st->cfg.reserve_bytes;
+	}
+	*ret_copy = true;
+	return c->copy && !f->writes && c->state == CTX_SEALED;
+}
+
+static void other_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
+{
+	c->others++;
+	f->mode = (c->st->paths & PATH_STREAM) && !(f->flags & O_DIRECT) ? SERVE_STREAM :
+									     SERVE_CACHED;
+}
+
+/* Registers the backing file. Gate exclusive, so that nobody else does. */
+static int begin_passthrough(struct ctx *c, bool copy)
+{
+	struct store *st = c->st;
+	int fd = copy ? copy_fd(c->copy) : c->fd;
+	int id = st->k->backing_open(st->karg, fd);
+
+	if (id <= 0)
+		return id < 0 ? id : -EIO;
+	lock_acquire(&c->lock);
+	c->backing_id = id;
+	c->backing_is_copy = copy;
+	lock_release(&c->lock);
+	return 0;
+}
+
+static void choose_mode(struct ctx *c, struct file *f)
+{
+	bool copy, try;
+
+	lock_acquire(&c->lock);
+	if (c->passthrough > 0) {
+		c->passthrough++;
+		f->mode = c->backing_is_copy && f->writes ? SERVE_PASSTHROUGH_DIRECT :
+							    SERVE_PASSTHROUGH;
+		lock_release(&c->lock);
+		return;
+	}
+	try = may_pass(c, f, &copy);
+	lock_release(&c->lock);
+	if (try && begin_passthrough(c, copy) == 0) {
+		lock_acquire(&c->lock);
+		c->passthrough++;
+		f->mode = SERVE_PASSTHROUGH;
+		lock_release(&c->lock);
+		return;
+	}
+	lock_acquire(&c->lock);
+	other_mode(c, f);
+	lock_release(&c->lock);
+}
+
+/* A seal may be running: it notices cancel at its next step. */
+static void cancel_seal(struct ctx *c)
+{
+	lock_acquire(&c->lock);
+	if (c->sealing) {
+		c->cancel = true;
+		if (c->fd >= 0)
+			err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* may hold none */
+	}
+	lock_release(&c->lock);
+}
+
+/* Decode at open pays when the whole file will be read and it lies in DRAM. */
+static bool wants_copy(struct ctx *c, const struct file *f)
+{
+	bool yes;
+
+	if (!c->st->copies || !(c->st->paths & PATH_PASSTHROUGH_READ) || f->writes ||
+	    c->state != CTX_SEALED || c->size < COPY_MIN_BYTES)
+		return false;
+	lock_acquire(&c->lock);
+	yes = !c->copy && c->others == 0 && c->rep && replica_complete(c->rep) &&
+	      (c->whole_reads > 0 || atomic_load(&c->st->whole_bias) > 0);
+	lock_release(&c->lock);
+	return yes;
+}
+
+/* ---- open ----------------------------------------------------------------- */
+
+static int load(struct ctx *c, struct file *f)
+{
+	int r = ctx_load_locked(c, f->node);
+
+	if (r == 0 && f->writes && !c->fd_writable)
+		r = -EACCES;
+	if (r == 0 && (f->flags & O_TRUNC)) {
+		lock_acquire(&c->lock);
+		c->dirty = true;
+		c->lost = false;
+		lock_release(&c->lock);
+		r = write_truncate(c, 0);
+	}
+	if (r == 0)
+		r = ctx_object_locked(c);
+	if (r < 0)
+		r = read_damage(c, r);
+	return r;
+}
+
+static void count_open(struct ctx *c, const struct file *f)
+{
+	struct store *st = c->st;
+
+	store_count(st, CNT_OPENS, 1);
+	if (f->mode == SERVE_PASSTHROUGH)
+		store_count(st, CNT_OPENS_PASSTHROUGH, 1);
+	if (c->state != CTX_PLAIN) {
+		bool dram;
+
+		lock_acquire(&c->lock);
+		dram = c->copy || (c->rep && replica_complete(c->rep));
+		lock_release(&c->lock);
+		store_count(st, dram ? CNT_OPENS_DRAM : CNT_OPENS_SSD, 1);
+	}
+}
+
+static void fill_reply(struct ctx *c, struct file *f, struct open_reply *ret)
+{
+	ret->file = f;
+	ret->mode = f->mode;
+	ret->keep_cache = f->mode == SERVE_CACHED;
+	lock_acquire(&c->lock);
+	ret->backing_id = c->backing_id;
+	lock_release(&c->lock);
+}
+
+/* Takes over @fd (>= 0: the file was created just now). */
+static int open_ctx(struct file *f, int fd, struct open_reply *ret)
+{
+	struct ctx *c = f->ctx;
+	int r = 0;
+
+	cancel_seal(c);
+	gate_enter(&c->gate, true);
+	if (fd >= 0) {
+		c->fd = fd;
+		c->fd_writable = true;
+		c->loaded = true;
+		c->state = CTX_PLAIN;
+	} else {
+		r = load(c, f);
+	}
+	if (r == 0) {
+		lock_acquire(&c->lock);
+		c->opens++;
+		c->writers += f->writes;
+		c->cancel = c->sealing;
+		lock_release(&c->lock);
+		if (wants_copy(c, f))
+			err_ignore(move_copy(c, NULL)); /* streams then */
+		choose_mode(c, f);
+		fill_reply(c, f, ret);
+	}
+	gate_leave(&c->gate, true);
+	if (r == 0)
+		count_open(c, f);
+	return r;
+}
+
+static int file_new(struct store *st, struct node *n, int flags, struct file **ret)
+{
+	struct file *f = mem_zalloc(sizeof(*f));
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	f->st = st;
+	f->node = n;
+	f->flags = flags;
+	f->writes = opens_for_write(flags);
+	r = ctx_get(st, node_ino(n), true, &f->ctx);
+	if (r < 0) {
+		mem_free(f);
+		return r;
+	}
+	node_ref(st->nodes, n);
+	*ret = f;
+	return 0;
+}
+
+static void file_free(struct file *f)
+{
+	ctx_put(f->ctx);
+	node_forget(f->st->nodes, f->node, 1);
+	mem_free(f);
+}
+
+int store_openat(struct store *st, struct node *n, int flags, const struct caller *c,
+		 struct open_reply *ret)
+{
+	struct file *f;
+	int r;
+
+	(void)c;
+	if (!S_ISREG(node_type(n)))
+		return S_ISDIR(node_type(n)) ? -EISDIR : -ENXIO;
+	if (st->read_only && (opens_for_write(flags) || (flags & O_TRUNC)))
+		return -EROFS;
+	r = file_new(st, n, flags, &f);
+	if (r < 0)
+		return r;
+	r = open_ctx(f, -1, ret);
+	if (r < 0) {
+		ctx_idle(f->ctx);
+		file_free(f);
+		return r;
+	}
+	ctx_touch(f->ctx, true);
+	return 0;
+}
+
+int store_create(struct store *st, const struct caller *c, struct node *dir, const char *name,
+		 mode_t mode, int flags, struct node **ret, struct stat *ret_attr,
+		 struct open_reply *ret_open)
+{
+	struct file *f;
+	bool created;
+	int fd, r;
+
+	if (st->read_only)
+		return -EROFS;
+	r = space_reserve(st, STORE_BLOCK, 0);
+	if (r < 0)
+		return r;
+	space_release(st, STORE_BLOCK);
+	r = names_create(st, c, dir, name, mode, flags, ret, ret_attr, &fd, &created);
+	if (r < 0)
+		return r;
+	r = S_ISREG(ret_attr->st_mode) ? 0 : -EEXIST;
+	if (r == 0)
+		r = file_new(st, *ret, flags, &f);
+	if (r == 0) {
+		r = open_ctx(f, fd, ret_open);
+		if (r < 0)
+			file_free(f);
+		fd = -1;
+	}
+	if (r < 0) {
+		io_close(&fd);
+		node_forget(st->nodes, *ret, 1);
+		return r;
+	}
+	if (created) {
+		lock_acquire(&f->ctx->lock);
+		f->ctx->dirty = true;
+		lock_release(&f->ctx->lock);
+		index_put(st, *ret, f->ctx, ret_attr, false);
+	} else if (flags & O_TRUNC) {
+		err_ignore(attr_node(st, *ret, ret_attr)); /* keeps what it had */
+	}
+	return 0;
+}
+
+/* ---- close ---------------------------------------------------------------- */
+
+int store_flush(struct file *f)
+{
+	bool lost;
+
+	lock_acquire(&f->ctx->lock);
+	lost = f->ctx->lost;
+	lock_release(&f->ctx->lock);
+	return lost && f->wrote ? -KVFS_ELOST : 0;
+}
+
+/* Passthrough writes were not seen: the size and blocks are what they are now. */
+static void settle_written(struct file *f)
+{
+	struct ctx *c = f->ctx;
+	struct stat sb;
+	bool sealed;
+
+	if (!f->writes && !f->wrote)
+		return;
+	gate_enter(&c->gate, false);
+	if (c->fd >= 0 && fstat(c->fd, &sb) == 0) {
+		sealed = c->rec.state != KVFS_RECORD_PLAIN;
+		if (f->mode == SERVE_PASSTHROUGH && !c->backing_is_copy) {
+			lock_acquire(&c->lock);
+			c->dirty = true;
+			lock_release(&c->lock);
+		}
+		ctx_account(c, &sb);
+		attr_apply(&c->rec, &sb);
+		if (!c->unlinked)
+			index_put(c->st, f->node, c, &sb, sealed);
+	}
+	gate_leave(&c->gate, false);
+}
+
+/* The last one is gone: the backing id, and what waited for that. */
+static void last_close(struct file *f, int backing_id, bool unlinked)
+{
+	struct ctx *c = f->ctx;
+	struct store *st = c->st;
+
+	if (backing_id > 0)
+		st->k->backing_close(st->karg, backing_id);
+	if (!unlinked) {
+		ctx_idle(c);
+		seal_queue(c);
+		return;
+	}
+	space_drop_dram(c, true, true);
+	ctx_account_gone(c);
+	gate_enter(&c->gate, true);
+	io_close(&c->fd);
+	object_put(c->obj);
+	c->obj = NULL;
+	gate_leave(&c->gate, true);
+	if (c->rec.state != KVFS_RECORD_PLAIN)
+		trash_remove(st, c->ino, &c->rec);
+}
+
+static void note_whole_read(struct file *f)
+{
+	struct ctx *c = f->ctx;
+	bool whole;
+
+	if (f->writes || c->state == CTX_PLAIN || f->mode == SERVE_PASSTHROUGH)
+		return;
+	whole = atomic_load(&f->rs.total) >= c->size && c->size > 0;
+	lock_acquire(&c->lock);
+	if (whole)
+		c->whole_reads++;
+	lock_release(&c->lock);
+	/* what readers of this mount do in general decides for first reads */
+	if (whole)
+		atomic_store(&c->st->whole_bias, 1);
+	else
+		atomic_store(&c->st->whole_bias, 0);
+	if (atomic_load(&f->rs.total) > 0)
+		move_after_read(c, f->node, whole);
+}
+
+void store_release(struct file *f)
+{
+	struct ctx *c = f->ctx;
+	int backing_id = 0;
+	bool last, unlinked;
+
+	settle_written(f);
+	note_whole_read(f);
+	lock_acquire(&c->lock);
+	c->opens--;
+	c->writers -= f->writes;
+	if (f->mode == SERVE_PASSTHROUGH || f->mode == SERVE_PASSTHROUGH_DIRECT) {
+		if (--c->passthrough == 0) {
+			backing_id = c->backing_id;
+			c->backing_id = 0;
+		}
+	} else {
+		c->others--;
+	}
+	last = c->opens == 0;
+	unlinked = c->unlinked;
+	c->closed_ns = clock_mono_ns();
+	lock_release(&c->lock);
+	if (last)
+		last_close(f, backing_id, unlinked);
+	else if (backing_id > 0)
+		f->st->k->backing_close(f->st->karg, backing_id);
+	if (!unlinked && c->state != CTX_PLAIN)
+		index_heat(c);
+	file_free(f);
+}
+
+/* ---- durability ----------------------------------------------------------- */
+
+int store_fsync(struct file *f, bool datasync)
+{
+	struct ctx *c = f->ctx;
+	int r = 0;
+	bool lost;
+
+	lock_acquire(&c->lock);
+	lost = c->lost;
+	lock_release(&c->lock);
+	if (lost)
+		return -KVFS_ELOST;
+	gate_enter(&c->gate, false);
+	if (c->fd >= 0 && c->fd_writable) {
+		r = FAULT_POINT("fsync.before");
+		if (r == 0)
+			r = datasync ? io_fdatasync(c->fd) : io_fsync(c->fd);
+	}
+	gate_leave(&c->gate, false);
+	if (r < 0) {
+		/* never believe a second try: see design section 2.5 */
+		lock_acquire(&c->lock);
+		c->lost = true;
+		lock_release(&c->lock);
+		log_error(f->st->log, "fsync of inode %llu failed: %s", (unsigned long long)c->ino,
+			  err_text(r));
+	}
+	return r;
+}

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sealing one file. The happy path:
+ *   1 lease on the only descriptor: nobody has it open or mapped
+ *   2 recognise the layout, cut into chunks
+ *   3 intent durable
+ *   4 encode chunk by chunk into a new object; each is decoded and compared
+ *   5 object and its directory durable
+ *   6 the switch: record says SWITCHED, memory says SEALED
+ *   7 after a durable commit: punch the tree file, mtime back, record SEALED
+ * An open between 1 and 6 cancels. Failure before 6 removes the object and
+ * leaves the plain file as it was; after 6 the object counts, and recovery or
+ * the next user finishes 7.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "store/record.h"
+#include "store/seal.h"
+
+/* Memory of one seal in progress: original, encoded, decoded again. */
+#define SEAL_CHUNK_TARGET (768u << 10)
+#define SEAL_CHUNK_MAX (1u << 20)
+
+struct seal {
+	struct ctx *c;
+	struct store *st;
+	struct node *node;   /* one reference */
+	struct stat sb;
+	struct layout *layout;
+	struct layout_chunk *chunks;
+	uint32_t n_chunks;
+	struct object_id id;
+	struct object_writer *w;
+	struct codec_ctx *codec;
+	struct object *obj;
+	struct replica *rep;
+	uint8_t *src, *enc, *dec; /* of SEAL_CHUNK_MAX, bound, SEAL_CHUNK_MAX bytes */
+	size_t enc_bytes;
+	uint64_t stored;
+};
+
+static bool canceled(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->cancel || c->opens > 0 || c->unlinked;
+	lock_release(&c->lock);
+	return yes || atomic_load(&c->st->stopping_seals);
+}
+
+/* ---- 1: the file to ourselves --------------------------------------------- */
+
+static int seal_claim(struct seal *s)
+{
+	struct ctx *c = s->c;
+	int r;
+
+	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	r = c->opens > 0 || c->sealing || c->unlinked || c->lost ? -EBUSY : 0;
+	if (r == 0) {
+		c->sealing = true;
+		c->cancel = false;
+	}
+	lock_release(&c->lock);
+	if (r < 0)
+		goto out;
+	r = ctx_load_locked(c, s->node);
+	if (r == 0 && c->rec.state != KVFS_RECORD_PLAIN)
+		r = -EALREADY;
+	if (r == 0 && !c->fd_writable)
+		r = -EACCES;
+	if (r == 0 && fstat(c->fd, &s->sb) < 0)
+		r = -errno;
+	if (r == 0 && ((uint64_t)s->sb.st_size < SEAL_MIN_BYTES ||
+		       (uint64_t)s->sb.st_size > SEAL_MAX_BYTES))
+		r = -KVFS_ENOGAIN;
+	if (r == 0 && fcntl(c->fd, F_SETLEASE, F_WRLCK) < 0)
+		r = errno == EAGAIN ? -EBUSY : 0; /* no leases here: see seal_switch */
+	if (r < 0) {
+		lock_acquire(&c->lock);
+		c->sealing = false;
+		lock_release(&c->lock);
+	}
+out:
+	gate_leave(&c->gate, true);
+	return r;
+}
+
+static void seal_unclaim(struct seal *s)
+{
+	struct ctx *c = s->c;
+
+	gate_enter(&c->gate, true);
+	if (c->fd >= 0)
+		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* may be gone already */
+	lock_acquire(&c->lock);
+	c->sealing = false;
+	lock_release(&c->lock);
+	gate_leave(&c->gate, true);
+}
+
+/* ---- 2: layout ------------------------------------------------------------ */
+
+static int64_t layout_read(void *arg, void *buf, size_t len, uint64_t off)
+{
+	struct seal *s = arg;
+
+	return io_pread(s->c->fd, buf, len, off);
+}
+
+static int64_t layout_read_beside(void *arg, const char *name, void *buf, size_t len)
+{
+	struct seal *s = arg;
+	struct node *dir;
+	char own[NAME_MAX + 1];
+	struct at at;
+	int64_t got;
+	int fd;
+
+	while (strncmp(name, "../", 3) == 0)
+		name += 3; /* config.json of vLLM lies above: searched upwards */
+	if (!node_where(s->st->nodes, s->node, &dir, own))
+		return -ENOENT;
+	got = -ENOENT;
+	for (int up = 0; up < 5 && got == -ENOENT; up++) {
+		struct node *parent;
+
+		if (node_at_child(s->st->nodes, dir, name, &at) < 0)
+			break;
+		fd = io_open_regular(at.dirfd, at.name, O_RDONLY, 0);
+		node_at_put(s->st->nodes, &at);
+		if (fd >= 0) {
+			got = io_pread(fd, buf, len, 0);
+			io_close(&fd);
+			break;
+		}
+		if (node_is_root(dir) || !node_where(s->st->nodes, dir, &parent, own))
+			break;
+		node_forget(s->st->nodes, dir, 1);
+		dir = parent;
+	}
+	node_forget(s->st->nodes, dir, 1);
+	return got;
+}
+
+static int seal_layout(struct seal *s)
+{
+	char name[NAME_MAX + 1], declared[512], dir_path[PATH_MAX];
+	struct node *dir;
+	struct layout_input in = { .size_bytes = (uint64_t)s->sb.st_size, .read = layout_read,
+				   .read_beside = layout_read_beside, .arg = s };
+	char crc[256];
+	int r;
+
+	if (!node_where(s->st->nodes, s->node, &dir, name))
+		return -ESTALE;
+	node_path(s->st->nodes, dir, dir_path, sizeof(dir_path));
+	node_forget(s->st->nodes, dir, 1);
+	in.name = name;
+	in.dir = dir_path;
+	if (index_setting(s->st, s->node, "user.kvcache.layout", declared, sizeof(declared)))
+		in.declared = declared;
+	in.checksummed = store_getxattr(s->st, s->node, "user.vllm.kv_crc32c", crc,
+					sizeof(crc)) >= 0;
+	r = layout_recognise(&in, &s->layout);
+	if (r == 0)
+		r = layout_cut(s->layout, SEAL_CHUNK_TARGET, SEAL_CHUNK_MAX, &s->chunks,
+			       &s->n_chunks);
+	return r;
+}
+
+/* ---- 3: intent ------------------------------------------------------------ */
+
+void seal_intent_handle(int fd, struct intent *i)
+{
+	struct {
+		struct file_handle h;
+		unsigned char room[sizeof(i->handle)];
+	} fh;
+	char path[40];
+	int mount_id;
+
+	fh.h.handle_bytes = sizeof(i->handle);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (name_to_handle_at(AT_FDCWD, path, &fh.h, &mount_id, AT_SYMLINK_FOLLOW) < 0)
+		return;
+	i->handle_len = fh.h.handle_bytes;
+	i->handle_type = fh.h.handle_type;
+	memcpy(i->handle, fh.room, fh.h.handle_bytes);
+}
+
+static int seal_intent(struct seal *s)
+{
+	struct intent i = { .kind = INTENT_SEAL, .ino = s->c->ino };
+	struct node *dir;
+	int r = object_id_random(1, &s->id);
+
+	if (r < 0)
+		return r;
+	i.generation = s->id.generation;
+	memcpy(i.id, s->id.id, sizeof(i.id));
+	if (!node_where(s->st->nodes, s->node, &dir, i.name))
+		return -ESTALE;
+	i.parent_ino = node_ino(dir);
+	node_forget(s->st->nodes, dir, 1);
+	seal_intent_handle(s->c->fd, &i);
+	r = meta_intent_put(s->st->meta, &i);
+	return r < 0 ? r : FAULT_POINT("seal.intent");
+}
+
+/* ---- 4: encoding ---------------------------------------------------------- */
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
+}
+
+static int verify(struct seal *s, const struct layout_chunk *ch, unsigned codec, const void *enc,
+		  size_t enc_len)
+{
+	struct codec_in in = { enc, enc_len };
+	int r;
+
+	if (codec == CODEC_RAW)
+		return memcmp(enc, s->src, ch->len_bytes) ? -KVFS_EVERIFY : 0;
+	r = codec_decode(s->codec, codec, &ch->shape, &in, 1, s->dec, ch->len_bytes, 0);
+	if (r == 0 && memcmp(s->dec, s->src, ch->len_bytes) != 0)
+		r = -KVFS_EVERIFY;
+	return r;
+}
+
+/* The chunk's DRAM form into the replica; running out of room ends the replica. */
+static void seal_replica_chunk(struct seal *s, uint32_t i)
+{
+	const struct layout_chunk *ch = &s->chunks[i];
+	struct codec_out out = { s->enc, s->enc_bytes, 0 };
+	unsigned n;
+	uint16_t id;
+	int r;
+
+	if (!s->rep)
+		return;
+	r = codec_encode_best(s->codec, CODEC_FORM_DRAM, &ch->shape, s->src, ch->len_bytes, &out,
+			      &id, &n);
+	if (r == 0)
+		r = replica_add_room(s->st, s->rep, s->c, i, id, s->enc, out.len);
+	if (r < 0) {
+		replica_put(s->rep);
+		s->rep = NULL;
+	}
+}
+
+static int seal_chunk(struct seal *s, uint32_t i)
+{
+	const struct layout_chunk *ch = &s->chunks[i];
+	struct codec_out out = { s->enc, s->enc_bytes, 0 };
+	struct object_part part = { 0 };
+	unsigned n = 1;
+	int r;
+
+	r = io_pread_all(s->c->fd, s->src, ch->len_bytes, ch->off_bytes);
+	if (r < 0)
+		return r;
+	if (all_zero(s->src, ch->len_bytes)) {
+		part.codec = CODEC_HOLE;
+		return object_writer_add(s->w, &part, 1);
+	}
+	r = codec_encode_best(s->codec, CODEC_FORM_SSD, &ch->shape, s->src, ch->len_bytes, &out,
+			      &part.codec, &n);
+	if (r == 0)
+		r = verify(s, ch, part.codec, s->enc, out.len);
+	if (r < 0)
+		return r;
+	part.buf = s->enc;
+	part.len = (uint32_t)out.len;
+	r = object_writer_add(s->w, &part, 1);
+	if (r == 0)
+		seal_replica_chunk(s, i);
+	return r;
+}
+
+/* Readers first: background work waits while somebody decodes. */
+static void be_nice(struct store *st)
+{
+	struct timespec ts = { 0, 500000 };
+
+	for (int i = 0; i < 20 && workers_readers(st->workers) > 0; i++)
+		nanosleep(&ts, NULL);
+}
+
+static int seal_encode(struct seal *s)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < s->n_chunks && r == 0; i++) {
+		if (canceled(s->c))
+			return -KVFS_ECANCELED;
+		be_nice(s->st);
+		r = seal_chunk(s, i);
+		if (r == 0)
+			r = FAULT_POINT("seal.chunk");
+		/* encoded bytes must pay: no use in finishing what grows */
+		if (r == 0 && object_writer_bytes(s->w) >= (uint64_t)s->sb.st_size)
+			r = -KVFS_ENOGAIN;
+	}
+	return r;
+}
+
+static int seal_buffers(struct seal *s)
+{
+	s->enc_bytes = codec_best_bound(SEAL_CHUNK_MAX);
+	s->src = mem_alloc_pages(SEAL_CHUNK_MAX);
+	s->dec = mem_alloc_pages(SEAL_CHUNK_MAX);
+	s->enc = mem_alloc_pages(s->enc_bytes);
+	return s->src && s->dec && s->enc ? 0 : -ENOMEM;
+}
+
+/* ---- 5, 6: the object, the switch ----------------------------------------- */
+
+static int seal_object(struct seal *s)
+{
+	struct object_plan plan = {
+		.id = s->id, .logical_bytes = (uint64_t)s->sb.st_size, .tree_ino = s->c->ino,
+		.layout = s->layout, .chunks = s->chunks, .n_chunks = s->n_chunks, .n_layers = 1,
+	};
+	int r = object_writer_create(s->st->objects_fd, &plan, &s->w);
+
+	if (r < 0)
+		return r;
+	r = seal_encode(s);
+	if (r < 0)
+		return r;
+	r = object_writer_finish(s->w, &s->stored);
+	s->w = NULL;
+	if (r == 0)
+		r = FAULT_POINT("seal.object");
+	if (r == 0 && s->stored / 512 + STORE_BLOCK / 512 > (uint64_t)s->sb.st_blocks)
+		r = -KVFS_ENOGAIN;
+	if (r == 0)
+		r = object_open(s->st->objects_fd, &s->id, &s->st->dram, &s->obj);
+	return r;
+}
+
+static void fill_record(const struct seal *s, const struct stat *sb, struct kvfs_record *rec)
+{
+	memset(rec, 0, sizeof(*rec));
+	rec->version = KVFS_RECORD_VERSION;
+	rec->state = KVFS_RECORD_SWITCHED;
+	rec->levels = 1;
+	rec->flags = KVFS_RECORD_CTIME | KVFS_RECORD_MTIME;
+	rec->generation = s->id.generation;
+	memcpy(rec->id, s->id.id, sizeof(rec->id));
+	rec->mtime_sec = sb->st_mtim.tv_sec;
+	rec->mtime_nsec = (uint32_t)sb->st_mtim.tv_nsec;
+	rec->ctime_sec = sb->st_ctim.tv_sec;
+	rec->ctime_nsec = (uint32_t)sb->st_ctim.tv_nsec;
+	rec->valid_bytes = (uint64_t)s->sb.st_size;
+	rec->stored_blocks = (uint32_t)((s->stored + STORE_BLOCK - 1) / STORE_BLOCK);
+}
+
+static int seal_switch(struct seal *s)
+{
+	struct ctx *c = s->c;
+	struct kvfs_record rec;
+	struct stat sb;
+	int r = 0;
+
+	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	if (c->cancel || c->opens > 0 || c->unlinked)
+		r = -KVFS_ECANCELED;
+	lock_release(&c->lock);
+	if (r == 0 && fcntl(c->fd, F_GETLEASE) != F_WRLCK)
+		r = -EBUSY; /* broken, or no leases on this filesystem: never punch */
+	if (r == 0 && (fstat(c->fd, &sb) < 0 || sb.st_size != s->sb.st_size ||
+		       sb.st_mtim.tv_sec != s->sb.st_mtim.tv_sec ||
+		       sb.st_mtim.tv_nsec != s->sb.st_mtim.tv_nsec))
+		r = -KVFS_ECANCELED;
+	if (r == 0) {
+		fill_record(s, &sb, &rec);
+		r = FAULT_POINT("seal.before_switch");
+	}
+	if (r == 0)
+		r = record_set(c->fd, s->st->xattr, &rec);
+	if (r == 0) {
+		ctx_set_record(c, &rec);
+		c->obj = s->obj;
+		s->obj = NULL;
+		c->size = (uint64_t)s->sb.st_size;
+		c->punch_durable = false;
+		node_set_content(s->node, NODE_SEALED);
+		lock_acquire(&c->lock);
+		c->sealing = false;
+		c->dirty = false;
+		c->rep = s->rep;
+		s->rep = NULL;
+		lock_release(&c->lock);
+		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* nothing to do about it */
+	}
+	gate_leave(&c->gate, true);
+	if (r == 0)
+		r = FAULT_POINT("seal.switched");
+	return r;
+}
+
+/* ---- 7: the punch --------------------------------------------------------- */
+
+int seal_punch_locked(struct ctx *c)
+{
+	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, 0 } };
+	struct kvfs_record rec = c->rec;
+	struct stat sb;
+	int r;
+
+	if (fstat(c->fd, &sb) < 0)
+		return -errno;
+	if (sb.st_size > 0 && fallocate(c->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+					(sb.st_size + STORE_BLOCK - 1) & ~(off_t)(STORE_BLOCK - 1)) < 0)
+		return -errno;
+	r = FAULT_POINT("seal.punched");
+	if (r < 0)
+		return r;
+	ts[1].tv_sec = rec.mtime_sec;
+	ts[1].tv_nsec = (long)rec.mtime_nsec;
+	if (futimens(c->fd, ts) < 0)
+		return -errno;
+	rec.state = KVFS_RECORD_SEALED;
+	rec.flags &= (uint8_t)~KVFS_RECORD_MTIME;
+	r = record_set(c->fd, c->st->xattr, &rec);
+	if (r < 0)
+		return r;
+	ctx_set_record(c, &rec);
+	c->punch_durable = false;
+	if (fstat(c->fd, &sb) == 0)
+		ctx_account(c, &sb);
+	return FAULT_POINT("seal.done");
+}
+
+void seal_finish(struct ctx *c, struct node *n)
+{
+	struct store *st = c->st;
+	struct object_id id;
+	struct stat sb;
+	int r = 0;
+
+	gate_enter(&c->gate, true);
+	if (c->rec.state == KVFS_RECORD_SWITCHED && ctx_load_locked(c, n) == 0)
+		r = seal_punch_locked(c);
+	memcpy(id.id, c->rec.id, sizeof(id.id));
+	id.generation = c->rec.generation;
+	if (r == 0 && c->rec.state == KVFS_RECORD_SEALED)
+		meta_intent_del(st->meta, &id);
+	if (c->fd >= 0 && fstat(c->fd, &sb) == 0 && !c->unlinked) {
+		attr_apply(&c->rec, &sb);
+		index_put(st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
+	}
+	gate_leave(&c->gate, true);
+	if (r < 0)
+		log_warn(st->log, "space of sealed inode %llu is freed later: %s",
+			 (unsigned long long)c->ino, err_text(r));
+	if (st->k)
+		st->k->inval_inode(st->karg, n, false);
+	ctx_touch(c, false);
+	ctx_idle(c);
+}
+
+/* ---- the whole ------------------------------------------------------------ */
+
+static void seal_fini(struct seal *s)
+{
+	object_writer_abort(s->w);
+	object_put(s->obj);
+	replica_put(s->rep);
+	layout_destroy(s->layout);
+	mem_free(s->chunks);
+	mem_free_pages(s->src, SEAL_CHUNK_MAX);
+	mem_free_pages(s->dec, SEAL_CHUNK_MAX);
+	mem_free_pages(s->enc, s->enc_bytes);
+	if (s->codec)
+		reader_codec_put(s->st->reader, s->codec);
+}
+
+static void seal_failed(struct seal *s, int r, bool intent)
+{
+	struct store *st = s->st;
+
+	seal_unclaim(s);
+	if (intent && object_remove(st->objects_fd, &s->id) == 0)
+		meta_intent_del(st->meta, &s->id);
+	if (r == -KVFS_ECANCELED || r == -EBUSY) {
+		store_count(st, CNT_SEAL_CANCELED, 1);
+	} else if (r == -KVFS_ENOGAIN) {
+		store_count(st, CNT_SEAL_NOGAIN, 1);
+		ctx_reason(s->c, "plain: sealing gains nothing");
+		lock_acquire(&s->c->lock);
+		s->c->dirty = false;
+		lock_release(&s->c->lock);
+	} else {
+		store_count(st, CNT_SEAL_FAILED, 1);
+		ctx_reason(s->c, err_text(r));
+		log_warn(st->log, "inode %llu stays plain: sealing failed: %s",
+			 (unsigned long long)s->c->ino, err_text(r));
+	}
+}
+
+int seal_run(struct ctx *c, struct node *n, bool want_replica)
+{
+	struct seal s = { .c = c, .st = c->st, .node = n };
+	uint64_t room;
+	bool intent = false;
+	int r = seal_claim(&s);
+
+	if (r < 0)
+		return r;
+	s.codec = reader_codec_get(s.st->reader);
+	room = (uint64_t)s.sb.st_size;
+	r = space_reserve(s.st, room, c->ino);
+	if (r < 0)
+		room = 0;
+	if (r == 0)
+		r = seal_buffers(&s);
+	if (r == 0)
+		r = seal_layout(&s);
+	if (r == 0)
+		r = seal_intent(&s);
+	intent = r == 0;
+	if (r == 0 && want_replica)
+		seal_replica_begin(s.st, &s.rep, &s.id, s.chunks, s.n_chunks);
+	if (r == 0)
+		r = seal_object(&s);
+	if (r == 0)
+		r = seal_switch(&s);
+	space_release(s.st, room);
+	if (r < 0) {
+		seal_failed(&s, r, intent);
+	} else {
+		store_count(s.st, CNT_SEALED, 1);
+		store_count(s.st, CNT_SEALED_BYTES, (uint64_t)s.sb.st_size);
+		store_count(s.st, CNT_SEAL_STORED_BYTES, s.stored);
+		ctx_reason(c, "sealed");
+	}
+	seal_fini(&s);
+	return r;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_SEAL_H
+#define KVCACHEFS_STORE_SEAL_H
+/* Between the sealing of one file (seal.c), its queue (sealer.c) and its
+ * replica (mover.c). */
+#include "store/store_types.h"
+
+/* Seals @c up to the switch, on the calling thread. Then seal_finish must
+ * follow a durable commit. -EBUSY open or mapped, -EALREADY sealed,
+ * -KVFS_ECANCELED opened meanwhile, -KVFS_ENOGAIN stays plain, -code. */
+WUR int seal_run(struct ctx *c, struct node *n, bool want_replica);
+/* The punch and the bookkeeping after it. */
+void seal_finish(struct ctx *c, struct node *n);
+/* Puts the inode's file handle into an intent where there are handles. */
+void seal_intent_handle(int fd, struct intent *i);
+
+/* A replica for an object that is being written; NULL when there is no room. */
+void seal_replica_begin(struct store *st, struct replica **ret, const struct object_id *id,
+			const struct layout_chunk *chunks, uint32_t n);
+/* replica_add that makes room in DRAM first. */
+WUR int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep,
+			 uint32_t chunk, unsigned codec, const void *p, size_t len);
+
+#endif

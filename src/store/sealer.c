@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * When files are sealed: a queue ordered by the time of the last close, a thread
+ * that waits for each to be quiet for settle_ns, and background work on the
+ * pool. A queued context holds a reference on itself and on its node.
+ * A file that turns out busy (mapped) is tried again later; an opened one
+ * comes back by its next close.
+ */
+#include <errno.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "store/seal.h"
+
+#define RETRY_BUSY_NS (2 * NSEC_PER_SEC)
+/* Memory of one seal: see seal.c's buffers. */
+#define SEAL_JOB_BYTES (4ull << 20)
+
+struct seal_job {
+	struct work work;
+	struct after after;
+	struct store *st;
+	struct ctx *c;     /* one reference */
+	struct node *node; /* one reference */
+};
+
+static void job_end(struct seal_job *j)
+{
+	struct sealer *s = &j->st->seal;
+
+	budget_give(&j->st->dram, BUDGET_BUFFER, SEAL_JOB_BYTES);
+	node_forget(j->st->nodes, j->node, 1);
+	ctx_put(j->c);
+	lock_acquire(&s->lock);
+	s->running--;
+	cond_broadcast(&s->wake);
+	lock_release(&s->lock);
+	mem_free(j);
+}
+
+static void job_committed(struct store *st, struct after *a)
+{
+	struct seal_job *j = container_of(a, struct seal_job, after);
+
+	(void)st;
+	seal_finish(j->c, j->node);
+	job_end(j);
+}
+
+/* Busy: again later. Else the next close queues it again if need be. */
+static void job_retry(struct seal_job *j)
+{
+	lock_acquire(&j->c->lock);
+	j->c->closed_ns = clock_mono_ns() + RETRY_BUSY_NS;
+	lock_release(&j->c->lock);
+	seal_queue(j->c);
+}
+
+static void job_run(struct work *w)
+{
+	struct seal_job *j = container_of(w, struct seal_job, work);
+	int r = seal_run(j->c, j->node, true);
+
+	if (r == 0) {
+		j->after.run = job_committed;
+		commit_after(j->st, &j->after);
+		return;
+	}
+	ctx_idle(j->c);
+	if (r == -EBUSY && !atomic_load(&j->st->stopping_seals))
+		job_retry(j);
+	job_end(j);
+}
+
+static struct node *node_of(struct store *st, uint64_t ino)
+{
+	struct node *n = node_find(st->nodes, ino);
+
+	return n ? n : index_node(st, ino);
+}
+
+static void start_job(struct store *st, struct ctx *c)
+{
+	struct seal_job *j = mem_zalloc(sizeof(*j));
+	struct node *n = j ? node_of(st, c->ino) : NULL;
+	bool room;
+
+	if (!n) {
+		mem_free(j);
+		ctx_put(c); /* gone, or no memory: the next close or mount tries again */
+		return;
+	}
+	room = budget_take(&st->dram, BUDGET_BUFFER, SEAL_JOB_BYTES) == 0;
+	if (!room) {
+		err_ignore(space_dram(st, SEAL_JOB_BYTES, NULL));
+		budget_force(&st->dram, BUDGET_BUFFER, SEAL_JOB_BYTES);
+	}
+	j->st = st;
+	j->c = c;
+	j->node = n;
+	j->work.run = job_run;
+	list_init(&j->work.link);
+	lock_acquire(&st->seal.lock);
+	st->seal.running++;
+	lock_release(&st->seal.lock);
+	workers_submit(st->workers, WORK_BACKGROUND, &j->work);
+}
+
+/* The queue's first context when it is due; else when it will be. Lock held. */
+static struct ctx *due(struct store *st, uint64_t now, uint64_t *ret_when) REQUIRES(&st->seal.lock)
+{
+	struct sealer *s = &st->seal;
+	struct ctx *c;
+	uint64_t when;
+
+	*ret_when = now + NSEC_PER_SEC;
+	if (list_empty(&s->queue) || s->running >= s->limit)
+		return NULL;
+	c = container_of(s->queue.next, struct ctx, seal_link);
+	when = c->due_ns;
+	if (when > now && !s->drain) {
+		*ret_when = when;
+		return NULL;
+	}
+	list_del(&c->seal_link);
+	s->n_queue--;
+	return c;
+}
+
+static void *sealer_thread(void *arg)
+{
+	struct store *st = arg;
+	struct sealer *s = &st->seal;
+
+	lock_acquire(&s->lock);
+	while (!s->stop) {
+		uint64_t when;
+		struct ctx *c = due(st, clock_mono_ns(), &when);
+
+		if (!c) {
+			cond_wait_until(&s->wake, &s->lock, when);
+			continue;
+		}
+		lock_release(&s->lock);
+		lock_acquire(&c->lock);
+		c->queued = false;
+		lock_release(&c->lock);
+		start_job(st, c);
+		lock_acquire(&s->lock);
+	}
+	lock_release(&s->lock);
+	return NULL;
+}
+
+int seal_start(struct store *st)
+{
+	int r;
+
+	if (st->read_only)
+		return 0;
+	st->seal.limit = workers_threads(st->workers) > 1 ? workers_threads(st->workers) : 1;
+	r = thread_start("kvfs-sealer", sealer_thread, st, &st->seal.thread);
+	st->seal.started = r == 0;
+	return r;
+}
+
+/* Keeps the queue in order of due times; nearly always at the end. */
+static void insert_locked(struct sealer *s, struct ctx *c) REQUIRES(&s->lock)
+{
+	struct list *at = &s->queue;
+
+	while (at->prev != &s->queue &&
+	       container_of(at->prev, struct ctx, seal_link)->due_ns > c->due_ns)
+		at = at->prev;
+	list_add_tail(at, &c->seal_link);
+	s->n_queue++;
+}
+
+void seal_queue(struct ctx *c)
+{
+	struct store *st = c->st;
+	bool want;
+
+	if (st->read_only)
+		return;
+	lock_acquire(&c->lock);
+	want = c->dirty && !c->queued && c->opens == 0 && !c->unlinked && !c->lost &&
+	       c->rec.state == KVFS_RECORD_PLAIN && c->accounted >= SEAL_MIN_BYTES;
+	if (want) {
+		c->queued = true;
+		c->due_ns = c->closed_ns + st->cfg.settle_ns;
+	}
+	lock_release(&c->lock);
+	if (!want)
+		return;
+	ctx_ref(c);
+	lock_acquire(&st->seal.lock);
+	insert_locked(&st->seal, c);
+	cond_broadcast(&st->seal.wake);
+	lock_release(&st->seal.lock);
+}
+
+static void drop_queue(struct store *st)
+{
+	struct sealer *s = &st->seal;
+
+	for (;;) {
+		struct ctx *c = NULL;
+
+		lock_acquire(&s->lock);
+		if (!list_empty(&s->queue)) {
+			c = container_of(s->queue.next, struct ctx, seal_link);
+			list_del(&c->seal_link);
+			s->n_queue--;
+		}
+		lock_release(&s->lock);
+		if (!c)
+			return;
+		ctx_put(c); /* plain and marked pending in the index */
+	}
+}
+
+/* Seals for this long at most when unmounting; the rest stays plain until the
+ * next mount. */
+#define DRAIN_NS (10 * NSEC_PER_SEC)
+
+void seal_stop(struct store *st, bool drain)
+{
+	struct sealer *s = &st->seal;
+	uint64_t until = clock_mono_ns() + DRAIN_NS;
+
+	if (!s->started)
+		return;
+	lock_acquire(&s->lock);
+	s->drain = drain;
+	cond_broadcast(&s->wake);
+	while (drain && (s->n_queue > 0 || s->running > 0) && clock_mono_ns() < until)
+		cond_wait_until(&s->wake, &s->lock, clock_mono_ns() + 50 * NSEC_PER_MSEC);
+	s->stop = true;
+	cond_broadcast(&s->wake);
+	lock_release(&s->lock);
+	pthread_join(s->thread, NULL);
+	atomic_store(&st->stopping_seals, true);
+	lock_acquire(&s->lock);
+	while (s->running > 0)
+		cond_wait_until(&s->wake, &s->lock, clock_mono_ns() + 50 * NSEC_PER_MSEC);
+	lock_release(&s->lock);
+	drop_queue(st);
+	s->started = false;
+}
+
+int store_seal(struct store *st, struct node *n)
+{
+	struct ctx *c;
+	int r;
+
+	if (st->read_only)
+		return -EROFS;
+	if (!S_ISREG(node_type(n)))
+		return -EINVAL;
+	r = ctx_get(st, node_ino(n), true, &c);
+	if (r < 0)
+		return r;
+	for (int tries = 0; tries < 100; tries++) {
+		struct timespec ts = { 0, 20 * 1000 * 1000 };
+
+		r = seal_run(c, n, true);
+		if (r != -EBUSY && r != -KVFS_ECANCELED)
+			break;
+		nanosleep(&ts, NULL); /* a release may be on its way */
+	}
+	if (r == 0) {
+		r = commit_barrier(st);
+		if (r == 0)
+			seal_finish(c, n);
+	} else {
+		ctx_idle(c);
+	}
+	ctx_put(c);
+	return r == -EALREADY ? 0 : r;
+}
+
+int store_unseal(struct store *st, struct node *n)
+{
+	struct stat sb;
+	struct ctx *c;
+	int r;
+
+	if (st->read_only)
+		return -EROFS;
+	r = ctx_get(st, node_ino(n), true, &c);
+	if (r < 0)
+		return r;
+	gate_enter(&c->gate, true);
+	r = ctx_load_locked(c, n);
+	if (r == 0)
+		r = ctx_object_locked(c);
+	if (r == 0)
+		r = unseal_locked(c, &sb);
+	if (r == 0)
+		node_set_content(n, NODE_PLAIN);
+	gate_leave(&c->gate, true);
+	if (r < 0)
+		r = read_damage(c, r);
+	if (r == 0)
+		r = attr_node(st, n, &sb);
+	if (r == 0)
+		index_put(st, n, c, &sb, false);
+	ctx_idle(c);
+	ctx_put(c);
+	if (st->k)
+		st->k->inval_inode(st->karg, n, false);
+	return r;
+}

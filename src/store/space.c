@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two budgets. SSD: what all files occupy, tree and objects together;
+ * reached, it is ENOSPC or the least useful closed files go (full=evict).
+ * DRAM: dropping the coldest replicas and decoded copies; they are copies, so
+ * that costs time and never data.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "policy/policy.h"
+#include "store/seal.h"
+
+/* ---- DRAM ----------------------------------------------------------------- */
+
+void space_drop_dram(struct ctx *c, bool replica, bool copy)
+{
+	struct replica *rep = NULL;
+	struct copy *cp = NULL;
+
+	lock_acquire(&c->lock);
+	if (replica) {
+		rep = c->rep;
+		c->rep = NULL;
+	}
+	if (copy && !(c->passthrough > 0 && c->backing_is_copy)) {
+		cp = c->copy;
+		c->copy = NULL;
+	}
+	lock_release(&c->lock);
+	if (rep || cp)
+		store_count(c->st, CNT_DRAM_EVICTED, 1);
+	replica_put(rep);
+	copy_put(cp);
+	ctx_touch(c, false);
+}
+
+struct room {
+	struct store *st;
+	uint64_t want;
+	const struct ctx *keep;
+	bool replicas; /* second pass: copies alone did not do */
+};
+
+static bool drop_cold(struct ctx *c, void *arg)
+{
+	struct room *r = arg;
+
+	if (c == r->keep)
+		return true;
+	space_drop_dram(c, r->replicas, true);
+	if (r->st->copies)
+		copy_pool_shrink(r->st->copies, r->want);
+	return budget_free(&r->st->dram) < r->want;
+}
+
+bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
+{
+	struct room room = { .st = st, .want = bytes, .keep = keep };
+
+	if (bytes > budget_limit(&st->dram))
+		return false;
+	for (int pass = 0; pass < 64 && budget_free(&st->dram) < bytes; pass++) {
+		if (st->copies)
+			copy_pool_shrink(st->copies, bytes);
+		room.replicas = pass % 2 == 1;
+		if (budget_free(&st->dram) < bytes)
+			ctx_coldest(st, drop_cold, &room);
+		if (list_empty(&st->ctxs.lru))
+			break;
+	}
+	if (budget_free(&st->dram) < bytes)
+		reader_shrink(st->reader, bytes);
+	return budget_free(&st->dram) >= bytes;
+}
+
+/* ---- nodes ---------------------------------------------------------------- */
+
+#define PRUNE_BATCH 512u
+
+void space_prune_nodes(struct store *st)
+{
+	uint64_t used = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
+	struct node *pick[PRUNE_BATCH];
+	unsigned n;
+
+	/* at most half of the memory for names; looked at without a lock: a hint */
+	if (!st->k || used < budget_limit(&st->dram) / 2 + (16u << 20))
+		return;
+	if (atomic_exchange(&st->pruning, true))
+		return;
+	n = node_pick(st->nodes, &st->prune_cursor, pick, PRUNE_BATCH);
+	for (unsigned i = 0; i < n; i++) {
+		char name[NAME_MAX + 1];
+		struct node *dir;
+
+		if (node_where(st->nodes, pick[i], &dir, name)) {
+			st->k->inval_entry(st->karg, dir, name);
+			node_forget(st->nodes, dir, 1);
+		}
+		node_forget(st->nodes, pick[i], 1);
+	}
+	store_count(st, CNT_PRUNED, n);
+	atomic_store(&st->pruning, false);
+}
+
+/* ---- SSD ------------------------------------------------------------------ */
+
+uint64_t space_free(struct store *st)
+{
+	uint64_t used = atomic_load(&st->ssd_used), limit = atomic_load(&st->ssd_limit);
+
+	return used < limit ? limit - used : 0;
+}
+
+void space_release(struct store *st, uint64_t bytes)
+{
+	atomic_fetch_sub(&st->ssd_used, bytes);
+}
+
+struct cand {
+	uint64_t ino;
+	double value;
+	uint64_t bytes;
+};
+#define CANDS 256u
+
+struct pick {
+	struct store *st;
+	struct cand c[CANDS]; /* a max-heap by value: the CANDS lowest */
+	unsigned n;
+	uint64_t keep_ino;
+	uint64_t now;
+};
+
+static void heap_down(struct cand *c, unsigned n, unsigned i)
+{
+	for (;;) {
+		unsigned big = i, l = 2 * i + 1, r = l + 1;
+		struct cand t;
+
+		if (l < n && c[l].value > c[big].value)
+			big = l;
+		if (r < n && c[r].value > c[big].value)
+			big = r;
+		if (big == i)
+			return;
+		t = c[i];
+		c[i] = c[big];
+		c[big] = t;
+		i = big;
+	}
+}
+
+static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
+{
+	struct pick *p = arg;
+	struct cand c = { .ino = ino, .bytes = r->stored_bytes };
+	struct policy_item item = { .last_ns = r->last_ns, .heat = r->heat,
+				    .heat_ns = r->heat_ns, .stored_bytes = r->stored_bytes,
+				    .logical_bytes = r->logical_bytes, .now_ns = p->now };
+
+	if ((r->flags & (META_DIR | META_PINNED)) || ino == p->keep_ino || r->stored_bytes == 0)
+		return true;
+	c.value = p->st->policy->value(&item);
+	if (p->n < CANDS) {
+		p->c[p->n++] = c;
+		for (unsigned i = p->n / 2; p->n == CANDS && i-- > 0;)
+			heap_down(p->c, p->n, i);
+	} else if (c.value < p->c[0].value) {
+		p->c[0] = c;
+		heap_down(p->c, p->n, 0);
+	}
+	return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const struct cand *x = a, *y = b;
+
+	return x->value < y->value ? -1 : x->value > y->value;
+}
+
+/* Removes one file as unlink would; -EBUSY when it is open or being sealed. */
+static int evict_ino(struct store *st, uint64_t ino, uint64_t bytes)
+{
+	char name[NAME_MAX + 1];
+	struct node *n, *dir;
+	struct ctx *c;
+	int r = 0;
+
+	if (ctx_get(st, ino, false, &c) == 0) {
+		lock_acquire(&c->lock);
+		if (c->opens > 0 || c->sealing || c->pinned)
+			r = -EBUSY;
+		lock_release(&c->lock);
+		ctx_put(c);
+		if (r < 0)
+			return r;
+	}
+	n = node_find(st->nodes, ino);
+	if (!n)
+		n = index_node(st, ino);
+	if (!n)
+		return -ENOENT;
+	if (node_where(st->nodes, n, &dir, name)) {
+		struct at at;
+		struct stat sb;
+
+		/* the index may be old: only this very inode */
+		r = node_at_child(st->nodes, dir, name, &at);
+		if (r == 0) {
+			r = fstatat(at.dirfd, at.name, &sb, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+			node_at_put(st->nodes, &at);
+		}
+		if (r == 0 && sb.st_ino != ino)
+			r = -ESTALE;
+		if (r == 0)
+			r = store_unlink(st, dir, name);
+		if (r == 0 && st->k)
+			st->k->inval_entry(st->karg, dir, name);
+		node_forget(st->nodes, dir, 1);
+	} else {
+		r = -ESTALE;
+	}
+	node_forget(st->nodes, n, 1);
+	if (r == 0) {
+		store_count(st, CNT_EVICTED, 1);
+		store_count(st, CNT_EVICTED_BYTES, bytes);
+	} else if (r == -ENOENT || r == -ESTALE) {
+		index_del(st, ino);
+	}
+	return r;
+}
+
+/* Evicts until @bytes are free. False when nothing more can go. */
+static bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino)
+{
+	struct pick *p = mem_zalloc(sizeof(*p));
+	bool any = true;
+
+	if (!p)
+		return false;
+	while (any && space_free(st) < bytes) {
+		any = false;
+		err_ignore(meta_flush(st->meta, false)); /* the index as far as it goes */
+		p->st = st;
+		p->n = 0;
+		p->keep_ino = keep_ino;
+		p->now = clock_real_ns();
+		if (meta_each(st->meta, pick_one, p) < 0)
+			break;
+		qsort(p->c, p->n, sizeof(p->c[0]), by_value);
+		for (unsigned i = 0; i < p->n && space_free(st) < bytes; i++)
+			if (evict_ino(st, p->c[i].ino, p->c[i].bytes) == 0)
+				any = true;
+	}
+	mem_free(p);
+	return space_free(st) >= bytes;
+}
+
+int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
+{
+	uint64_t limit, used;
+
+	for (;;) {
+		limit = atomic_load(&st->ssd_limit);
+		used = atomic_load(&st->ssd_used);
+		while (used + bytes <= limit)
+			if (atomic_compare_exchange_weak(&st->ssd_used, &used, used + bytes))
+				return 0;
+		if (st->cfg.full != FULL_EVICT || bytes > limit)
+			return -KVFS_EFULL;
+		lock_acquire(&st->evict_lock);
+		if (space_free(st) < bytes && !evict_for(st, bytes, keep_ino)) {
+			lock_release(&st->evict_lock);
+			return -KVFS_EFULL;
+		}
+		lock_release(&st->evict_lock);
+	}
+}
+
+int store_evict(struct store *st, struct node *n)
+{
+	if (st->read_only)
+		return -EROFS;
+	if (!S_ISREG(node_type(n)))
+		return -EINVAL;
+	return evict_ino(st, node_ino(n), 0);
+}
+
+int store_set_limit(struct store *st, bool dram, uint64_t bytes)
+{
+	if (bytes < (dram ? 64ull << 20 : 1ull << 20))
+		return -EINVAL;
+	if (dram) {
+		uint64_t over;
+
+		atomic_store(&st->dram.limit_bytes, bytes);
+		over = budget_used(&st->dram);
+		if (over > bytes)
+			err_ignore(space_dram(st, 1, NULL)); /* as far as it goes */
+		return 0;
+	}
+	atomic_store(&st->ssd_limit, bytes);
+	if (st->cfg.full == FULL_EVICT) {
+		lock_acquire(&st->evict_lock);
+		err_ignore(evict_for(st, 1, 0)); /* as far as it goes */
+		lock_release(&st->evict_lock);
+	}
+	return 0;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_STORE_TYPES_H
+#define KVCACHEFS_STORE_STORE_TYPES_H
+/* Bodies shared by the files of store/. Nobody outside includes this. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/budget.h"
+#include "base/lock.h"
+#include "base/workers.h"
+#include "store/copy.h"
+#include "store/ctx.h"
+#include "store/meta.h"
+#include "store/node.h"
+#include "store/read.h"
+#include "store/stats.h"
+#include "store/store.h"
+#include "tiers/tier.h"
+
+/* Files smaller than this are never sealed, and so need no look at their record. */
+#define SEAL_MIN_BYTES 65536u
+#define SEAL_MAX_BYTES (1ull << 40)
+#define STORE_BLOCK 4096u
+
+struct ctx_table {
+	struct lock lock;
+	struct list *hash;   /* lock; n_hash lists */
+	unsigned n_hash;
+	unsigned count;      /* lock */
+	struct list lru;     /* lock: contexts in DRAM, coldest first */
+};
+
+/* Runs work after everything done so far is durable (commit.c). */
+struct after {
+	struct list link;
+	void (*run)(struct store *st, struct after *a); /* may free a */
+};
+struct committer {
+	struct lock lock;
+	struct cond wake, done;
+	struct list queue;   /* lock */
+	uint64_t asked, finished; /* lock: barrier generations */
+	int result;          /* lock: of the last barrier */
+	unsigned flips;      /* of the barrier file's size; only inside a barrier */
+	bool stop;           /* lock */
+	bool running;
+	pthread_t thread;
+};
+
+struct sealer {
+	struct lock lock;
+	struct cond wake;
+	struct list queue;   /* lock: contexts by due time */
+	unsigned n_queue, running, limit; /* lock */
+	bool stop;           /* lock */
+	bool drain;          /* lock: everything is due */
+	bool started;
+	pthread_t thread;
+};
+
+enum fs_type { FS_OTHER, FS_EXT4, FS_XFS, FS_BTRFS };
+
+struct store {
+	struct store_config cfg; /* path and policy are owned copies */
+	struct log *log;
+	int store_fd, tree_fd, objects_fd, trash_fd, damaged_fd, lock_fd, barrier_fd;
+	bool read_only, privileged;
+	bool clean;             /* the index was trustworthy at open */
+	enum fs_type fs_type;
+	const char *xattr;      /* the record's name */
+	char uuid[40];
+
+	struct budget dram;
+	struct arena *arena;
+	struct copy_pool *copies; /* NULL when there can be none */
+	struct tier_io *ssd;
+	struct workers *workers;
+	struct reader *reader;
+	struct meta *meta;
+	struct node_table *nodes;
+
+	const struct store_kernel_ops *k; /* NULL before store_start */
+	void *karg;
+	unsigned paths;         /* enum path_bits in force */
+
+	struct ctx_table ctxs;
+	struct committer commit;
+	struct sealer seal;
+
+	_Atomic uint64_t ssd_used, ssd_limit;
+	const struct policy_ops *policy;
+	_Atomic bool pruning;
+	size_t prune_cursor;    /* only by who set pruning */
+	_Atomic unsigned moves; /* replicas being made in the background */
+	_Atomic int whole_bias; /* the last reader read its file from start to end */
+
+	struct lock tick_lock;
+	struct cond tick_wake;
+	bool tick_stop;         /* tick_lock */
+	bool tick_started;
+	pthread_t tick_thread;  /* flushes the index, polls passthrough writers */
+	struct lock evict_lock; /* one eviction pass at a time; held across I/O by design */
+	struct lock scrub_lock;
+	struct scrub_status scrub; /* scrub_lock */
+	bool scrub_started;        /* scrub_lock */
+	pthread_t scrub_tid;
+	_Atomic bool stopping;       /* background jobs end */
+	_Atomic bool stopping_seals; /* seals in progress give up */
+
+	_Atomic uint64_t counters[CNT_N_];
+};
+
+struct file {
+	struct store *st;
+	struct ctx *ctx;     /* one reference */
+	struct node *node;   /* one reference */
+	int flags;           /* of open(2) */
+	enum serve_mode mode;
+	bool writes;         /* opened for writing */
+	bool wrote;          /* wrote through us */
+	struct read_state rs;
+};
+
+static inline void store_count(struct store *st, enum store_counter c, uint64_t n)
+{
+	atomic_fetch_add_explicit(&st->counters[c], n, memory_order_relaxed);
+}
+
+/* ctx.c */
+/* The context of @ino with a reference; made when absent unless !create
+ * (then -ENOENT). -ENOMEM. */
+WUR int ctx_get(struct store *st, uint64_t ino, bool create, struct ctx **ret);
+void ctx_ref(struct ctx *c);
+void ctx_put(struct ctx *c);
+WUR int ctx_table_init(struct ctx_table *t);
+void ctx_table_fini(struct store *st); /* drops replicas and copies */
+/* Opens the tree file and reads the record if that was not done yet; @n says
+ * where. Gate exclusive. */
+WUR int ctx_load_locked(struct ctx *c, struct node *n);
+/* Loads the object of a sealed context. Gate exclusive. -code marks damage. */
+WUR int ctx_object_locked(struct ctx *c);
+/* Changes rec and state, under the gate and the lock. */
+void ctx_set_record(struct ctx *c, const struct kvfs_record *r);
+/* Accounts what the file occupies now (@sb of its tree file). */
+void ctx_account(struct ctx *c, const struct stat *sb);
+void ctx_account_gone(struct ctx *c);
+/* Marks use: newest in the LRU, hits and heat when @hit. */
+void ctx_touch(struct ctx *c, bool hit);
+/* The coldest contexts that hold DRAM, with references; @cb false stops. */
+void ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
+/* Calls @cb for every context with a reference held. */
+void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
+void ctx_reason(struct ctx *c, const char *why);
+/* Closes the descriptor when nobody needs it. */
+void ctx_idle(struct ctx *c);
+
+/* attr.c */
+/* stat of what is at @at, adjusted by the record. ret_rec may be NULL. */
+WUR int attr_at(struct store *st, struct node *n, const struct at *at, struct stat *ret);
+WUR int attr_node(struct store *st, struct node *n, struct stat *ret);
+void attr_apply(const struct kvfs_record *rec, struct stat *sb);
+/* A change of metadata makes the tree's ctime count again. */
+void attr_ctime_live(struct store *st, struct node *n);
+
+/* commit.c */
+WUR int commit_start(struct store *st);
+void commit_stop(struct store *st); /* runs what is queued */
+/* Everything done to names, xattrs and sizes so far is durable. Blocks. */
+WUR int commit_barrier(struct store *st);
+void commit_after(struct store *st, struct after *a);
+
+/* trash.c */
+/* Removes the object and the trash name of a file whose last name is gone and
+ * that nobody has open. */
+void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec);
+void trash_name(uint64_t ino, char buf[24]);
+/* Deletes an object once all done so far is durable; takes its intent along. */
+void trash_object_later(struct store *st, const struct object_id *id);
+WUR int recover_all(struct store *st, struct sbuf *why);
+/* Walks tree/ and objects/ and makes the index right (unclean shutdown). */
+void recover_reindex(struct store *st);
+
+/* seal.c */
+WUR int seal_start(struct store *st);
+void seal_stop(struct store *st, bool drain);
+void seal_queue(struct ctx *c);
+/* Queues what the index says was written and not yet examined. */
+void seal_queue_pending(struct store *st);
+void scrub_stop(struct store *st);
+/* Finishes a pending punch (state SWITCHED). Gate exclusive. */
+WUR int seal_punch_locked(struct ctx *c);
+
+/* write.c */
+WUR int unseal_locked(struct ctx *c, struct stat *ret_sb);
+WUR int write_truncate(struct ctx *c, uint64_t size);
+WUR int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len);
+/* The source for reader_*: gate held; *ret_rep to be put by the caller. */
+void read_source_of(struct ctx *c, struct read_source *ret);
+/* Bytes as they read now, of a sealed or plain context. Gate held. */
+WUR int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size);
+int read_damage(struct ctx *c, int code);
+
+/* space.c */
+/* Room for @bytes more on SSD: evicts when allowed; -KVFS_EFULL. */
+WUR int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino);
+void space_release(struct store *st, uint64_t bytes);
+uint64_t space_free(struct store *st);
+/* Makes room for @bytes in DRAM by dropping the coldest. False: not enough. */
+bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
+void space_drop_dram(struct ctx *c, bool replica, bool copy);
+void space_prune_nodes(struct store *st);
+
+/* mover.c */
+/* Fills the replica of @c from its object, on the calling thread. */
+WUR int move_replica(struct ctx *c);
+WUR int move_copy(struct ctx *c, const _Atomic bool *cancel);
+/* Makes a replica in the background. */
+void move_later(struct ctx *c, struct node *n);
+/* A file was read from SSD: the policy says whether it gets a replica. */
+void move_after_read(struct ctx *c, struct node *n, bool whole);
+
+/* index.c: what the index keeps of a file */
+void index_put(struct store *st, struct node *n, struct ctx *c, const struct stat *sb, bool sealed);
+void index_put_dir(struct store *st, struct node *n);
+void index_moved(struct store *st, struct node *n);
+void index_del(struct store *st, uint64_t ino);
+void index_heat(struct ctx *c);
+/* The node of an indexed file that the kernel need not know: one reference. */
+struct node *index_node(struct store *st, uint64_t ino);
+/* user.kvcache.NAME of the file or the nearest directory above that has it;
+ * false when none. */
+bool index_setting(struct store *st, struct node *n, const char *xattr, char *buf, size_t len);
+
+#endif

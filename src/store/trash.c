@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Objects that nobody refers to any more: removal after unlink, after unsealing,
+ * and what recovery finds in trash/ and among the intents.
+ *
+ * Recovery at mount looks at trash/ and at the intents only. Each step can be
+ * repeated, so a kill at any point is harmless:
+ *   trash/INO with other names   the rename never happened: drop the entry
+ *   trash/INO alone              remove its object, then the entry
+ *   intent whose record points to the object: the switch happened; finish the
+ *                                punch (at once: the record says SWITCHED)
+ *   intent whose record does not: the object is an orphan; remove it
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "store/record.h"
+#include "store/store_types.h"
+
+void trash_name(uint64_t ino, char buf[24])
+{
+	snprintf(buf, 24, "%llu", (unsigned long long)ino);
+}
+
+static void id_of(const struct kvfs_record *rec, struct object_id *id)
+{
+	memcpy(id->id, rec->id, sizeof(id->id));
+	id->generation = rec->generation;
+}
+
+void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec)
+{
+	struct object_id id;
+	char name[24];
+	int r;
+
+	id_of(rec, &id);
+	trash_name(ino, name);
+	r = FAULT_POINT("trash.before");
+	if (r == 0)
+		r = object_remove(st->objects_fd, &id);
+	if (r == 0)
+		r = FAULT_POINT("trash.object");
+	if (r == 0 && unlinkat(st->trash_fd, name, 0) < 0 && errno != ENOENT)
+		r = -errno;
+	if (r < 0)
+		log_warn(st->log, "object of a removed file stays until the next mount: %s",
+			 err_text(r));
+}
+
+struct later {
+	struct after after;
+	struct object_id id;
+};
+
+static void object_later(struct store *st, struct after *a)
+{
+	struct later *l = container_of(a, struct later, after);
+	int r = object_remove(st->objects_fd, &l->id);
+
+	if (r == 0)
+		meta_intent_del(st->meta, &l->id);
+	mem_free(l);
+}
+
+void trash_object_later(struct store *st, const struct object_id *id)
+{
+	struct later *l = mem_zalloc(sizeof(*l));
+
+	if (!l)
+		return; /* its intent brings recovery to it */
+	l->id = *id;
+	l->after.run = object_later;
+	commit_after(st, &l->after);
+}
+
+/* ---- recovery ------------------------------------------------------------- */
+
+static int recover_trash_entry(struct store *st, const char *name)
+{
+	struct kvfs_record rec;
+	struct stat sb;
+	int fd, r;
+
+	fd = io_open_regular(st->trash_fd, name, O_RDONLY, 0);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	r = fstat(fd, &sb) < 0 ? -errno : 0;
+	if (r == 0 && sb.st_nlink == 1 && record_get(fd, NULL, st->xattr, &rec) == 0 &&
+	    rec.state != KVFS_RECORD_PLAIN) {
+		struct object_id id;
+
+		id_of(&rec, &id);
+		r = object_remove(st->objects_fd, &id);
+	}
+	io_close(&fd);
+	if (r == 0 && unlinkat(st->trash_fd, name, 0) < 0)
+		r = -errno;
+	if (r == 0)
+		store_count(st, CNT_RECOVERED, 1);
+	return r;
+}
+
+static int recover_trash(struct store *st)
+{
+	int fd = openat(st->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	int r = 0;
+
+	if (!d) {
+		r = -errno;
+		io_close(&fd);
+		return r;
+	}
+	while (r == 0 && (e = readdir(d)))
+		if (e->d_name[0] != '.')
+			r = recover_trash_entry(st, e->d_name);
+	closedir(d);
+	return r;
+}
+
+/* A descriptor of the inode that an intent speaks of: by its handle, else by
+ * the path that the index has. -ENOENT when it is gone. */
+static int intent_open(struct store *st, const struct intent *i)
+{
+	struct {
+		struct file_handle h;
+		unsigned char room[sizeof(i->handle)];
+	} fh;
+	struct meta_rec dir;
+	char path[PATH_MAX], tail[PATH_MAX];
+	uint64_t up = i->parent_ino;
+	struct stat sb;
+	int fd;
+
+	if (i->handle_len && st->privileged) {
+		fh.h.handle_bytes = i->handle_len;
+		fh.h.handle_type = i->handle_type;
+		memcpy(fh.room, i->handle, i->handle_len);
+		fd = open_by_handle_at(st->tree_fd, &fh.h, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		return fd < 0 ? (errno == ESTALE ? -ENOENT : -errno) : fd;
+	}
+	snprintf(path, sizeof(path), "%s", i->name);
+	while (fstat(st->tree_fd, &sb) == 0 && up != sb.st_ino) {
+		if (meta_get(st->meta, up, &dir) < 0 ||
+		    (size_t)snprintf(tail, sizeof(tail), "%s/%s", dir.name, path) >= sizeof(tail))
+			return -ESTALE;
+		strcpy(path, tail);
+		up = dir.parent_ino;
+	}
+	fd = openat(st->tree_fd, path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESTALE : -errno;
+	if (fstat(fd, &sb) < 0 || sb.st_ino != i->ino) {
+		close(fd);
+		return -ESTALE;
+	}
+	return fd;
+}
+
+/* Finishes a punch that the record says is pending. */
+static int recover_punch(struct store *st, int fd, struct kvfs_record *rec)
+{
+	struct timespec ts[2] = { { 0, UTIME_OMIT },
+				  { rec->mtime_sec, (long)rec->mtime_nsec } };
+	struct stat sb;
+
+	if (fstat(fd, &sb) < 0)
+		return -errno;
+	if (sb.st_size > 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+					sb.st_size) < 0)
+		return -errno;
+	if (futimens(fd, ts) < 0)
+		return -errno;
+	rec->state = KVFS_RECORD_SEALED;
+	return record_set(fd, st->xattr, rec);
+}
+
+static int recover_intent(void *arg, const struct intent *i)
+{
+	struct store *st = arg;
+	struct object_id id;
+	struct kvfs_record rec;
+	bool ours = false;
+	int fd, r = 0;
+
+	memcpy(id.id, i->id, sizeof(id.id));
+	id.generation = i->generation;
+	fd = intent_open(st, i);
+	if (fd == -ESTALE)
+		return 0; /* moved meanwhile: reindexing settles it */
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	if (fd >= 0) {
+		r = record_get(fd, NULL, st->xattr, &rec);
+		ours = r == 0 && rec.state != KVFS_RECORD_PLAIN &&
+		       memcmp(rec.id, id.id, sizeof(id.id)) == 0 && rec.generation == id.generation;
+		r = 0;
+		if (ours && rec.state == KVFS_RECORD_SWITCHED)
+			r = recover_punch(st, fd, &rec);
+		io_close(&fd);
+	}
+	if (r == 0 && !ours)
+		r = object_remove(st->objects_fd, &id);
+	if (r == 0) {
+		meta_intent_del(st->meta, &id);
+		store_count(st, CNT_RECOVERED, 1);
+	}
+	return r;
+}
+
+int recover_all(struct store *st, struct sbuf *why)
+{
+	int r = recover_trash(st);
+
+	if (r == 0)
+		r = meta_each_intent(st->meta, recover_intent, st);
+	if (r < 0)
+		sbuf_addf(why, "cannot finish what was in flight: %s; run fsck.kvcachefs",
+			  err_text(r));
+	return r;
+}

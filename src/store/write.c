@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changing sealed content: overlay blocks, truncation, and back to plain.
+ *
+ * The order of every change is such that a crash leaves the old or the new
+ * content: new data durable, then the record, then the old object (through an
+ * intent, so that it is found if the last step does not happen).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "store/record.h"
+#include "store/seal.h"
+
+#define UNSEAL_STEP (1u << 20)
+
+static int set_record(struct ctx *c, const struct kvfs_record *rec)
+{
+	int r = record_set(c->fd, c->st->xattr, rec);
+
+	if (r == 0)
+		ctx_set_record(c, rec);
+	return r;
+}
+
+/* ---- overlay -------------------------------------------------------------- */
+
+/* The stand-in must be durably empty before data in it means "newer". */
+static int overlay_begin(struct ctx *c)
+{
+	struct kvfs_record rec;
+	int r = 0;
+
+	if (c->rec.state == KVFS_RECORD_SWITCHED)
+		r = seal_punch_locked(c);
+	if (r == 0 && !c->punch_durable) {
+		r = commit_barrier(c->st);
+		c->punch_durable = r == 0;
+	}
+	if (r == 0 && (c->rec.flags & KVFS_RECORD_CTIME)) {
+		rec = c->rec;
+		rec.flags &= (uint8_t)~KVFS_RECORD_CTIME;
+		r = set_record(c, &rec);
+	}
+	return r;
+}
+
+/* Fills the block at @block from what reads there now, unless it has data. */
+static int fill_block(struct ctx *c, uint64_t block)
+{
+	uint8_t buf[STORE_BLOCK];
+	uint64_t len = STORE_BLOCK;
+	int r;
+
+	if (block >= c->size || lseek(c->fd, (off_t)block, SEEK_DATA) == (off_t)block)
+		return 0;
+	if (len > c->size - block)
+		len = c->size - block;
+	r = read_range(c, block, buf, (size_t)len, c->size);
+	if (r == 0)
+		r = io_pwrite_all(c->fd, buf, (size_t)len, block);
+	return r;
+}
+
+int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len)
+{
+	uint64_t first = round_down_u64(off, STORE_BLOCK);
+	uint64_t last = round_down_u64(off + len, STORE_BLOCK);
+	int r = overlay_begin(c);
+
+	if (r == 0 && first != off)
+		r = fill_block(c, first);
+	if (r == 0 && last != off + len && (last != first || first == off))
+		r = fill_block(c, last);
+	if (r < 0)
+		return r;
+	r = FAULT_POINT("overlay.filled");
+	if (r < 0)
+		return r;
+	lock_acquire(&c->lock);
+	c->state = CTX_OVERLAY;
+	lock_release(&c->lock);
+	return 0;
+}
+
+/* ---- back to plain -------------------------------------------------------- */
+
+static int unseal_intent(struct ctx *c)
+{
+	struct intent i = { .kind = INTENT_UNSEAL, .generation = c->rec.generation,
+			    .ino = c->ino };
+	struct meta_rec rec;
+
+	memcpy(i.id, c->rec.id, sizeof(i.id));
+	if (meta_get(c->st->meta, c->ino, &rec) == 0) {
+		i.parent_ino = rec.parent_ino;
+		snprintf(i.name, sizeof(i.name), "%s", rec.name);
+	}
+	seal_intent_handle(c->fd, &i);
+	return meta_intent_put(c->st->meta, &i);
+}
+
+/* The object no longer counts: forget it everywhere and have it removed. */
+static void drop_object(struct ctx *c, const struct kvfs_record *old)
+{
+	struct object_id id;
+
+	memcpy(id.id, old->id, sizeof(id.id));
+	id.generation = old->generation;
+	if (c->obj)
+		reader_forget(c->st->reader, c->obj);
+	object_put(c->obj);
+	c->obj = NULL;
+	space_drop_dram(c, true, true);
+	trash_object_later(c->st, &id);
+}
+
+static bool all_zero(const uint8_t *p, size_t len)
+{
+	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+/* Everything as it reads now into the stand-in; zeros stay holes. */
+static int materialise(struct ctx *c, uint64_t upto)
+{
+	uint8_t *buf = mem_alloc_pages(UNSEAL_STEP);
+	int r = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	for (uint64_t off = 0; off < upto && r == 0; off += UNSEAL_STEP) {
+		size_t len = upto - off < UNSEAL_STEP ? (size_t)(upto - off) : UNSEAL_STEP;
+
+		r = read_range(c, off, buf, len, c->size);
+		if (r == 0 && !(c->state == CTX_SEALED && all_zero(buf, len)))
+			r = io_pwrite_all(c->fd, buf, len, off);
+		if (r == 0)
+			r = FAULT_POINT("unseal.data");
+	}
+	mem_free_pages(buf, UNSEAL_STEP);
+	return r;
+}
+
+static int unseal_upto(struct ctx *c, uint64_t upto, struct stat *ret_sb)
+{
+	struct kvfs_record old = c->rec, plain = { .version = KVFS_RECORD_VERSION };
+	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, 0 } };
+	int r;
+
+	if (fstat(c->fd, ret_sb) < 0)
+		return -errno;
+	ts[1] = ret_sb->st_mtim;
+	if (old.flags & KVFS_RECORD_MTIME) {
+		ts[1].tv_sec = old.mtime_sec;
+		ts[1].tv_nsec = (long)old.mtime_nsec;
+	}
+	r = space_reserve(c->st, upto, c->ino);
+	if (r < 0)
+		return r;
+	r = overlay_begin(c);
+	if (r == 0)
+		r = unseal_intent(c);
+	if (r == 0)
+		r = materialise(c, upto);
+	if (r == 0)
+		r = io_fdatasync(c->fd);
+	if (r == 0)
+		r = FAULT_POINT("unseal.synced");
+	if (r == 0)
+		r = set_record(c, &plain);
+	if (r == 0)
+		r = FAULT_POINT("unseal.switched");
+	space_release(c->st, upto);
+	if (r < 0)
+		return r;
+	if (futimens(c->fd, ts) < 0)
+		r = -errno;
+	drop_object(c, &old);
+	if (fstat(c->fd, ret_sb) == 0)
+		ctx_account(c, ret_sb);
+	store_count(c->st, CNT_UNSEALED, 1);
+	return r;
+}
+
+int unseal_locked(struct ctx *c, struct stat *ret_sb)
+{
+	if (c->rec.state == KVFS_RECORD_PLAIN)
+		return 0;
+	return unseal_upto(c, c->size, ret_sb);
+}
+
+/* ---- truncation ----------------------------------------------------------- */
+
+static int truncate_plain(struct ctx *c, uint64_t size)
+{
+	struct stat sb;
+
+	if (ftruncate(c->fd, (off_t)size) < 0)
+		return -errno;
+	if (fstat(c->fd, &sb) == 0)
+		ctx_account(c, &sb);
+	return 0;
+}
+
+/* Nothing of the object is left: the record goes back to plain at once. */
+static int truncate_empty(struct ctx *c)
+{
+	struct kvfs_record old = c->rec, plain = { .version = KVFS_RECORD_VERSION };
+	int r = unseal_intent(c);
+
+	if (r == 0 && ftruncate(c->fd, 0) < 0)
+		r = -errno;
+	if (r == 0)
+		r = FAULT_POINT("truncate.cut");
+	if (r == 0)
+		r = set_record(c, &plain);
+	if (r < 0)
+		return r;
+	c->size = 0;
+	drop_object(c, &old);
+	return truncate_plain(c, 0);
+}
+
+/* Shorter: the size first, then the note that the object's tail is void. */
+static int truncate_sealed(struct ctx *c, uint64_t size)
+{
+	struct kvfs_record rec;
+	int r = 0;
+
+	if (c->rec.state == KVFS_RECORD_SWITCHED)
+		r = seal_punch_locked(c);
+	if (r == 0 && ftruncate(c->fd, (off_t)size) < 0)
+		r = -errno;
+	if (r == 0)
+		r = FAULT_POINT("truncate.cut");
+	if (r < 0)
+		return r;
+	rec = c->rec;
+	rec.flags &= (uint8_t)~KVFS_RECORD_CTIME;
+	if (size < rec.valid_bytes)
+		rec.valid_bytes = size;
+	c->size = size;
+	return set_record(c, &rec);
+}
+
+int write_truncate(struct ctx *c, uint64_t size)
+{
+	struct stat sb;
+	int r;
+
+	space_drop_dram(c, false, true);
+	if (c->rec.state == KVFS_RECORD_PLAIN)
+		return truncate_plain(c, size);
+	if (size == 0)
+		return truncate_empty(c);
+	r = ctx_object_locked(c);
+	if (r < 0)
+		return r;
+	if (size >= SEAL_MIN_BYTES)
+		return truncate_sealed(c, size);
+	r = unseal_upto(c, size, &sb);
+	return r < 0 ? r : truncate_plain(c, size);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Extended attributes of files in tree/, with the store's own record hidden. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "base/io.h"
+#include "store/record.h"
+#include "store/store_types.h"
+
+ssize_t store_getxattr(struct store *st, struct node *n, const char *name, void *buf, size_t len)
+{
+	char path[NODE_PATH_MAX];
+	struct at at;
+	ssize_t got;
+	int r;
+
+	if (record_is_name(name))
+		return -ENODATA;
+	r = node_at(st->nodes, n, &at);
+	if (r < 0)
+		return r;
+	node_at_path(&at, path);
+	got = at.flags ? lgetxattr(path, name, buf, len) : getxattr(path, name, buf, len);
+	if (got < 0)
+		got = -errno;
+	node_at_put(st->nodes, &at);
+	return got;
+}
+
+/* Takes the record's name out of a list of NUL-terminated names. */
+static ssize_t list_filter(char *buf, ssize_t len)
+{
+	char *p = buf, *out = buf, *end = buf + len;
+
+	while (p < end) {
+		size_t l = strlen(p) + 1;
+
+		if (!record_is_name(p)) {
+			memmove(out, p, l);
+			out += l;
+		}
+		p += l;
+	}
+	return out - buf;
+}
+
+ssize_t store_listxattr(struct store *st, struct node *n, char *buf, size_t len)
+{
+	char path[NODE_PATH_MAX];
+	char all[65536];
+	struct at at;
+	ssize_t got;
+	int r = node_at(st->nodes, n, &at);
+
+	if (r < 0)
+		return r;
+	node_at_path(&at, path);
+	got = at.flags ? llistxattr(path, all, sizeof(all)) : listxattr(path, all, sizeof(all));
+	if (got < 0)
+		got = -errno;
+	node_at_put(st->nodes, &at);
+	if (got <= 0)
+		return got;
+	got = list_filter(all, got);
+	if (len == 0)
+		return got;
+	if ((size_t)got > len)
+		return -ERANGE;
+	memcpy(buf, all, (size_t)got);
+	return got;
+}
+
+static int change(struct store *st, struct node *n, const char *name, const void *val, size_t len,
+		  int flags, bool set)
+{
+	char path[40];
+	int fd, r;
+
+	if (record_is_name(name))
+		return -EPERM;
+	if (st->read_only)
+		return -EROFS;
+	fd = node_openfd(st->nodes, n, O_PATH | O_NOFOLLOW);
+	if (fd < 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	r = set ? setxattr(path, name, val, len, flags) : removexattr(path, name);
+	r = r < 0 ? -errno : 0;
+	io_close(&fd);
+	if (r == 0)
+		attr_ctime_live(st, n);
+	return r;
+}
+
+int store_setxattr(struct store *st, struct node *n, const char *name, const void *val, size_t len,
+		   int flags)
+{
+	return change(st, n, name, val, len, flags, true);
+}
+
+int store_removexattr(struct store *st, struct node *n, const char *name)
+{
+	return change(st, n, name, NULL, 0, 0, false);
+}
