@@ -37,16 +37,23 @@ struct tier_read {
 struct tier_stats {
 	uint64_t reads, read_bytes, errors, in_flight, depth_max;
 	uint64_t busy_ns;       /* time with at least one read in flight */
-	double latency_ns;      /* moving average submit -> done of one read */
-	double bandwidth_Bps;   /* moving average over busy time; 0 unknown */
+	double latency_ns;      /* moving average submit -> done of one read; 0 unknown */
+	/* Moving average while reads of TIER_LARGE_BYTES or more are in flight,
+	 * because smaller ones measure latency; 0 unknown. */
+	double bandwidth_Bps;
 };
+
+#define TIER_LARGE_BYTES (128u << 10)
 
 struct tier_io;
 struct tier_io_ops {
 	const char *name;
+	/* 0, or -EINVAL (offset or length over 2^63). May block where fd is not
+	 * O_DIRECT, and then for as long as the device takes. */
 	int (*submit)(struct tier_io *t, struct tier_read *r);
 	void (*stats)(struct tier_io *t, struct tier_stats *ret);
-	/* Waits for everything in flight, then frees t. */
+	/* Waits for everything in flight, then frees t. Not from done; nothing
+	 * may be submitted meanwhile, except from done. */
 	void (*destroy)(struct tier_io *t);
 };
 struct tier_io {
@@ -55,7 +62,7 @@ struct tier_io {
 
 /* libaio with a reaper thread; up to @depth reads in flight, more are queued
  * in order. Falls back to pread on the reaper for what io_submit refuses.
- * -EAGAIN (no kernel AIO slots), -ENOMEM. */
+ * -EAGAIN (no kernel AIO slots or threads), -EINVAL (@depth 0), -ENOMEM, -EMFILE. */
 WUR int tier_ssd_create(unsigned depth, struct tier_io **ret);
 /* The in-memory twin: reads from registered buffers standing for descriptors,
  * completes from its own thread (or, @manual, when tier_mem_step is called),
@@ -80,8 +87,10 @@ static inline void tier_destroy(struct tier_io *t)
  * DRAM: extents of whole pages in one reserved address range larger than the
  * budget, so that fragmentation costs address space and never memory. Every
  * extent is taken from the budget (BUDGET_REPLICA) before it is handed out and
- * given back to the kernel when freed. Huge pages where an extent is large
- * enough; pre-faulting is the writer's first touch. Thread-safe.
+ * given back to the kernel when freed, but for a few that stay resident, and in
+ * the budget, to be used again without page faults. Huge pages where rounding
+ * up to them costs at most 1/16; pre-faulting is the writer's first touch. The
+ * contents of a new extent are undefined. Thread-safe.
  */
 struct arena;
 /* @max_bytes: most that will ever be held (the budget's limit may change later
@@ -92,6 +101,10 @@ void arena_destroy(struct arena *a); /* everything must have been freed */
  * -ENOMEM when the address space is fragmented or the kernel refuses. */
 WUR int arena_alloc(struct arena *a, size_t len, void **ret);
 void arena_free(struct arena *a, void *p, size_t len);
-uint64_t arena_used(const struct arena *a);
+/* Bytes in allocated extents, rounded up as the budget counts them. */
+uint64_t arena_used(struct arena *a);
+/* Gives the resident free extents back to the kernel and the budget; returns
+ * how many bytes that freed. For a caller whose own budget_take failed. */
+uint64_t arena_trim(struct arena *a);
 
 #endif

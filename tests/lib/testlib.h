@@ -15,6 +15,22 @@
 
 #define TEST_SKIP 77
 
+/* TEST_SANITIZED: memory and times are not those of the program alone. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define TEST_SANITIZED 1
+#endif
+#endif
+#if defined(TEST_ASAN) || defined(__SANITIZE_THREAD__)
+#undef TEST_SANITIZED
+#define TEST_SANITIZED 1
+#endif
+
 #define CHECK(cond)                                                                       \
 	do {                                                                              \
 		if (!(cond))                                                              \

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_TIERS_METER_H
+#define KVCACHEFS_TIERS_METER_H
+/*
+ * struct tier_stats kept by an implementation of tier_io. Not thread-safe: the
+ * implementation calls it under its own lock.
+ */
+#include "tiers/tier.h"
+
+struct tier_meter {
+	struct tier_stats s;
+	uint64_t busy_since_ns; /* valid while s.in_flight */
+	/* the bandwidth sample being taken: over reads of TIER_LARGE_BYTES up */
+	uint64_t large_in_flight, large_since_ns;
+	uint64_t sample_bytes, sample_ns;
+};
+
+/* Sets r->submit_ns. */
+void tier_meter_start(struct tier_meter *m, struct tier_read *r);
+/* @res as given to done. */
+void tier_meter_finish(struct tier_meter *m, const struct tier_read *r, ssize_t res);
+void tier_meter_get(const struct tier_meter *m, struct tier_stats *ret);
+
+#endif
