@@ -4,7 +4,8 @@
  *
  * Choice. Numeric chunks take the planes form of their tier, unless a sample
  * shrinks to less than half by plain matching (zeros, repeats), which zstd does
- * better. Opaque chunks, and numeric ones that planes cannot shrink, go by a
+ * better; chunks that are half empty (unused rows, f32 that was bf16) take
+ * planes-huf in DRAM as well, because planes-fix keeps low planes raw. Opaque chunks, and numeric ones that planes cannot shrink, go by a
  * sample of a few KiB: LZ4 says whether there are matches, the byte entropy
  * whether Huffman coding alone would gain; with neither, the chunk stays raw and
  * the sample is all it has cost. For DRAM, where raw decodes at the speed of
@@ -21,9 +22,10 @@
 
 #define PROBE_PIECES 4u
 #define PROBE_BYTES 4096u     /* each */
+#define SPARSE_BITS 5u        /* byte entropy below this: Huffman pays in DRAM too */
 #define GAIN(len) ((len) - (len) / 64)       /* at most this, or it is raw */
 #define GAIN_DRAM(len) ((len) - (len) / 8)   /* for zstd in DRAM */
-#define ZSTD_BYTES_MAX (5u << 20) /* both contexts at CODEC_CHUNK_MAX; tested */
+#define ZSTD_BYTES_MAX (3u << 20) /* both contexts at CODEC_CHUNK_MAX; tested */
 
 static const struct codec_ops *const table[] = {
 	&codec_raw, &codec_lz4, &codec_zstd, &codec_planes_huf, &codec_planes_fix, NULL,
@@ -224,8 +226,7 @@ int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 		      const struct chunk_shape *shape, const void *src, size_t len,
 		      struct codec_out out[], uint16_t *ret_id, unsigned *ret_layers)
 {
-	const struct codec_ops *planes =
-		form == CODEC_FORM_SSD ? &codec_planes_huf : &codec_planes_fix;
+	const struct codec_ops *planes = &codec_planes_huf;
 	bool numeric = shape->elem < ELEM_TYPES_ && planes->elem_mask >> shape->elem & 1;
 	struct probe p;
 	int r;
@@ -235,6 +236,8 @@ int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 	r = probe_take(ctx, src, len, &p);
 	if (r < 0)
 		return r;
+	if (form == CODEC_FORM_DRAM && p.bits_256 >= SPARSE_BITS * 256)
+		planes = &codec_planes_fix;
 	r = -KVFS_ENOGAIN;
 	if (numeric && p.lz4 < p.bytes / 2) {
 		r = opaque(ctx, form, &p, shape, src, len, out, ret_id);

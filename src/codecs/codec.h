@@ -94,7 +94,8 @@ const struct codec_ops *const *codec_table(void);
 /*
  * The choice for one chunk: what fits its shape and gains at least 1/64, else
  * raw. @form says for which tier.
- * Numeric chunks: planes in the tier's form, unless they repeat themselves.
+ * Numeric chunks: planes in the tier's form, unless they repeat themselves or
+ * are half empty.
  * Opaque chunks: a cheap probe (lz4 and byte entropy of a sample) decides what
  * is tried; for DRAM zstd must gain 1/8, because raw decodes so much faster.
  * @ret_id is the codec used; out[] as for encode (each buf must have

@@ -62,25 +62,24 @@ static size_t fix_bound(const struct chunk_shape *shape, size_t len, unsigned la
 	return len ? len : 1; /* what does not shrink is given up */
 }
 
-/* Values by falling frequency, equal ones by rising value. */
+/* Values by falling frequency, equal ones by rising value; those that do not
+ * occur come last. Few occur, so that insertion is quick. */
 static void rank_values(const uint32_t hist[256], uint8_t order[256])
 {
-	uint64_t key[256];
+	unsigned n = 0, last = 256;
 
-	for (unsigned i = 0; i < 256; i++)
-		key[i] = (uint64_t)hist[i] << 8 | (255 - i);
-	for (unsigned i = 0; i < FIX_DICT_MAX; i++) {
-		unsigned best = i;
-		uint64_t k;
+	for (unsigned v = 0; v < 256; v++) {
+		unsigned at;
 
-		for (unsigned j = i + 1; j < 256; j++)
-			if (key[j] > key[best])
-				best = j;
-		k = key[best];
-		key[best] = key[i];
-		key[i] = k;
-		order[i] = (uint8_t)(255 - (k & 255));
+		if (hist[v] == 0)
+			continue;
+		for (at = n++; at > 0 && hist[order[at - 1]] < hist[v]; at--)
+			order[at] = order[at - 1];
+		order[at] = (uint8_t)v;
 	}
+	for (unsigned v = 256; v-- > 0;)
+		if (hist[v] == 0)
+			order[--last] = (uint8_t)v;
 }
 
 /* Bits that the sample's top plane takes at the best width. */
@@ -226,6 +225,7 @@ static int fix_encode(struct codec_ctx *ctx, const struct chunk_shape *shape, co
 	struct planes_stats st;
 	struct planes_head h;
 	struct fix_map m;
+	uint64_t bits;
 	unsigned width;
 	size_t limit = out[0].cap < len - 1 ? out[0].cap : len - 1;
 	int64_t r;
@@ -239,13 +239,13 @@ static int fix_encode(struct codec_ctx *ctx, const struct chunk_shape *shape, co
 	if (r < 0)
 		return (int)r;
 	planes_measure(ctx->kern, s, shape, src, len, fix_cost, &h, &st);
-	fix_cost_width(st.hist, &width);
+	bits = fix_cost_width(st.hist, &width) * h.n / st.sampled;
 	dict_make(st.hist, width, &s->dict);
 	h.param = (uint8_t)width;
 	h.const_mask = find_const(ctx->kern, s, &st, &h, src);
 	m = fix_map_of(&h);
-	if (m.esc >= limit)
-		return -KVFS_ENOGAIN;
+	if (m.esc >= limit || m.esc + (bits - (uint64_t)width * h.n) / 8 >= len - len / 128)
+		return -KVFS_ENOGAIN; /* the second as the sample has it */
 	r = write_planes(ctx->kern, s, &h, &m, src, out[0].buf, limit);
 	if (r < 0)
 		return (int)r;

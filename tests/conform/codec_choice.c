@@ -82,6 +82,7 @@ static void choices(struct codec_ctx *c, struct job *j)
 	expect(c, j, DATA_TEXT, ELEM_BYTES, CODEC_FORM_DRAM, CODEC_LZ4, 8);
 	/* Unused rows behind the context: zeros cost next to nothing. */
 	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_SSD, CODEC_PLANES_HUF, 2.5);
+	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_DRAM, CODEC_PLANES_HUF, 2.5);
 }
 
 static void edges(struct codec_ctx *c, struct job *j)

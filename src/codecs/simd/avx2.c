@@ -3,7 +3,7 @@
  * The planes kernels with AVX2, 32 elements at a time; what is left at the end
  * goes to the portable ones. Shuffles stay within 128-bit lanes here, so each
  * plane passes through one permutation across lanes. Codes are looked up 16 at
- * a time by VPSHUFB; escapes, which are rare, are patched one by one.
+ * a time by VPSHUFB; escapes are patched block by block.
  */
 #include <immintrin.h>
 #include <string.h>
@@ -263,39 +263,65 @@ INLINE __m256i look_up(const __m256i *tables, unsigned width, __m256i code)
 	return v;
 }
 
+/* Puts the next n escapes of a block where hit has bits. Positions are listed
+ * first, four at a time whether there are four or not: a branch per escape
+ * would be mispredicted at most of them. */
+INLINE void put_escapes(const uint64_t hit[8], unsigned n, const uint8_t *esc, uint8_t *top)
+{
+	uint16_t at[FIX_BLOCK + 4], *next = at;
+
+	for (unsigned row = 0; row < 8; row++) {
+		uint64_t m = hit[row];
+		unsigned count = (unsigned)_mm_popcnt_u64(m);
+
+		for (unsigned k = 0; k < count; k += 4)
+			for (unsigned i = 0; i < 4; i++, m = _blsr_u64(m))
+				next[k + i] = (uint16_t)(64 * row + (unsigned)_tzcnt_u64(m));
+		next += count;
+	}
+	for (unsigned i = 0; i < n; i++)
+		top[at[i]] = esc[i];
+}
+
 INLINE bool unpack_width(const struct fix_dict *d, struct fix_planes *in, size_t n_blocks,
 			 uint8_t *top, const unsigned width)
 {
 	const __m256i escape = _mm256_set1_epi8((char)((1 << width) - 1));
 	const uint8_t *part[FIX_PARTS] = { in->part[0], in->part[1], in->part[2] };
-	const uint8_t *esc = in->esc;
 	__m256i tables[8];
 
 	for (unsigned t = 0; t < 8; t++)
 		tables[t] = _mm256_broadcastsi128_si256(
 			_mm_loadu_si128((const void *)(d->value + 16 * t)));
-	for (; n_blocks; n_blocks--) {
-#pragma GCC unroll 16
-		for (unsigned k = 0; k < 16; k++, top += 32) {
-			__m256i code = codes_half(part, width, k / 2, k % 2);
-			__m256i hit = _mm256_cmpeq_epi8(code, escape);
-			unsigned m = (unsigned)_mm256_movemask_epi8(hit);
+	for (; n_blocks; n_blocks--, top += FIX_BLOCK) {
+		uint64_t hit[8];
+		unsigned n = 0;
 
-			store(top, look_up(tables, width, code), false);
-			if (m == 0)
-				continue;
-			if ((unsigned)_mm_popcnt_u32(m) > (size_t)(in->esc_end - esc))
-				return false;
-			for (; m; m &= m - 1)
-				top[__builtin_ctz(m)] = *esc++;
+#pragma GCC unroll 8
+		for (unsigned row = 0; row < 8; row++) {
+			__m256i a = codes_half(part, width, row, 0);
+			__m256i b = codes_half(part, width, row, 1);
+			__m256i ha = _mm256_cmpeq_epi8(a, escape);
+			__m256i hb = _mm256_cmpeq_epi8(b, escape);
+
+			store(top + 64 * row, look_up(tables, width, a), false);
+			store(top + 64 * row + 32, look_up(tables, width, b), false);
+			hit[row] = (uint32_t)_mm256_movemask_epi8(ha) |
+				   (uint64_t)(uint32_t)_mm256_movemask_epi8(hb) << 32;
+			n += (unsigned)_mm_popcnt_u64(hit[row]);
 		}
 		for (unsigned p = 0; p < FIX_PARTS; p++)
 			if (fix_part_used(width, p))
 				part[p] += fix_part_bits(p) * 64;
+		if (n == 0)
+			continue;
+		if (n > (size_t)(in->esc_end - in->esc))
+			return false;
+		put_escapes(hit, n, in->esc, top);
+		in->esc += n;
 	}
 	for (unsigned p = 0; p < FIX_PARTS; p++)
 		in->part[p] = part[p];
-	in->esc = esc;
 	return true;
 }
 

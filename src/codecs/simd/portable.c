@@ -153,6 +153,7 @@ static void unpack_part(const uint8_t *in, unsigned shift, unsigned bits, uint8_
 static bool unpack_portable(const struct fix_dict *d, struct fix_planes *in, size_t n_blocks,
 			    uint8_t *top)
 {
+	uint16_t at[FIX_BLOCK + 1];
 	uint8_t code[FIX_BLOCK];
 	unsigned escape = (1u << d->width) - 1;
 
@@ -169,19 +170,16 @@ static bool unpack_portable(const struct fix_dict *d, struct fix_planes *in, siz
 			in->part[p] += bits * 64;
 			shift += bits;
 		}
-		for (unsigned i = 0; i < FIX_BLOCK; i++) {
+		for (unsigned i = 0; i < FIX_BLOCK; i++) { /* without a branch per escape */
 			top[i] = d->value[code[i]];
+			at[n_esc] = (uint16_t)i;
 			n_esc += code[i] == escape;
 		}
-		if (n_esc == 0)
-			continue;
 		if (n_esc > (size_t)(in->esc_end - in->esc))
 			return false;
-		for (unsigned i = 0; n_esc; i++)
-			if (code[i] == escape) {
-				top[i] = *in->esc++;
-				n_esc--;
-			}
+		for (unsigned i = 0; i < n_esc; i++)
+			top[at[i]] = in->esc[i];
+		in->esc += n_esc;
 	}
 	return true;
 }
