@@ -76,11 +76,12 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	struct caller c = fs_caller(req);
 	struct node *n = NULL;
 	struct stat attr;
+	int r;
 
 	if (refuse_control(req, parent, name, -EEXIST))
 		return;
-	reply_made(req, store_mkdir(fs->st, &c, fs_node(fs, parent), name, mode, &n, &attr), n,
-		   &attr);
+	r = store_mkdir(fs->st, &c, fs_node(fs, parent), name, mode, &n, &attr);
+	reply_made(req, r, n, &attr);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -89,11 +90,12 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 	struct caller c = fs_caller(req);
 	struct node *n = NULL;
 	struct stat attr;
+	int r;
 
 	if (refuse_control(req, parent, name, -EEXIST))
 		return;
-	reply_made(req, store_mknod(fs->st, &c, fs_node(fs, parent), name, mode, rdev, &n, &attr),
-		   n, &attr);
+	r = store_mknod(fs->st, &c, fs_node(fs, parent), name, mode, rdev, &n, &attr);
+	reply_made(req, r, n, &attr);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -102,11 +104,12 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	struct caller c = fs_caller(req);
 	struct node *n = NULL;
 	struct stat attr;
+	int r;
 
 	if (refuse_control(req, parent, name, -EEXIST))
 		return;
-	reply_made(req, store_symlink(fs->st, &c, target, fs_node(fs, parent), name, &n, &attr), n,
-		   &attr);
+	r = store_symlink(fs->st, &c, target, fs_node(fs, parent), name, &n, &attr);
+	reply_made(req, r, n, &attr);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
