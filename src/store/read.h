@@ -32,8 +32,12 @@ struct reader_config {
 	uint64_t buffer_bytes;     /* most that encoded fetch buffers may hold (BUDGET_BUFFER) */
 	unsigned ahead_chunks;     /* depth of decode-ahead */
 };
+/* Takes about 20 MiB of the budget at once, so that reading goes on when others
+ * have used up the rest. -ENOMEM, -KVFS_EBUDGET. */
 WUR int reader_create(const struct reader_config *cfg, struct reader **ret);
-void reader_destroy(struct reader *r); /* nothing may be in flight; NULL ok */
+/* No call may be running; waits for what was fetched ahead, so workers and ssd
+ * must still be there. NULL ok. */
+void reader_destroy(struct reader *r);
 
 /* What is read: valid while the caller holds the context's gate shared. */
 struct read_source {
@@ -48,6 +52,7 @@ struct read_state {
 	_Atomic uint64_t next_off; /* where a sequential reader goes on */
 	_Atomic uint32_t streak;   /* sequential requests in a row */
 	_Atomic uint64_t total;    /* bytes delivered, for whole_reads */
+	_Atomic uint32_t ahead_to; /* chunks before this one were started ahead */
 };
 
 /*
@@ -55,7 +60,8 @@ struct read_state {
  * file's logical size (beyond the object's bytes: zeros). Slices are pinned
  * until reader_done. -KVFS_ECHECKSUM, -KVFS_ECODEC, -KVFS_ETRUNCATED when the
  * chunk at @off is damaged; damage further on cuts the reply short before it.
- * -ENOMEM, -errno of the device.
+ * -ENOMEM, -errno of the device. Damage in the replica alone is not seen: the
+ * object is read instead.
  */
 WUR int reader_read(struct reader *r, const struct read_source *src, struct read_state *rs,
 		    uint64_t off, size_t len, uint64_t size, struct read_reply *ret);
@@ -86,7 +92,8 @@ struct reader_stats {
 };
 void reader_stats(struct reader *r, struct reader_stats *ret);
 
-/* Borrow a codec context of the pool; may wait for one. */
+/* Borrow a codec context of the pool; may wait for one. No other call of the
+ * reader while holding it: that could wait for a context too. */
 struct codec_ctx *reader_codec_get(struct reader *r);
 void reader_codec_put(struct reader *r, struct codec_ctx *c);
 

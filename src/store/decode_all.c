@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A whole object into memory, on every core.
+ *
+ * Each chunk is decided once, at the start: zeros or replica (the memory cursor
+ * hands them out), or device (the fetch cursor keeps up to DEPTH reads in
+ * flight). The calling thread works until everything is done; workers help, one
+ * chunk per work item, so that other readers' chunks get their turn between.
+ *
+ * One lock (job.lock) guards the cursors. A chunk that sticks out behind
+ * valid_bytes or @size, and one whose replica is damaged, goes through the window
+ * as an ordinary read would.
+ *
+ * Failure or cancelling: no new chunk is begun, what is in flight is awaited, the
+ * first error is the result; @dst then holds anything.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/fetch.h"
+#include "store/read.h"
+#include "store/read_types.h"
+
+#define DEPTH 16
+#define HELPERS_MAX 16
+
+struct job;
+struct helper {
+	struct work work;
+	struct job *job;
+	bool queued; /* job.lock: in the workers' queue, or running */
+};
+
+struct job {
+	struct reader *r;
+	const struct read_source *src;
+	uint8_t *dst;
+	uint64_t size;                /* bytes of dst */
+	uint64_t data;                /* of them, bytes that are not zeros for sure */
+	const _Atomic bool *cancel;
+	uint8_t *on_device;           /* bit per chunk; owned */
+	struct lock lock;
+	struct cond cond;             /* for the calling thread */
+	uint32_t n_chunks;            /* that begin before data */
+	uint32_t mem_next GUARDED;    /* cursors */
+	uint32_t dev_next GUARDED;
+	unsigned busy GUARDED;        /* chunks being decoded */
+	unsigned in_flight GUARDED;   /* fetches */
+	unsigned queued GUARDED;      /* helpers in the queue or running */
+	struct list idle GUARDED;     /* fbufs without a fetch */
+	struct list ready GUARDED;    /* fetched, to be decoded */
+	int err GUARDED;
+	unsigned n_helpers;
+	struct helper helpers[HELPERS_MAX];
+};
+
+static bool is_set(const uint8_t *bits, uint32_t i)
+{
+	return bits[i / 8] >> (i % 8) & 1;
+}
+
+/* ---- one chunk ------------------------------------------------------------ */
+
+static int through_window(struct job *j, uint32_t chunk)
+{
+	const struct object_chunk *c = &j->src->obj->chunks[chunk];
+	uint64_t n = j->data - c->off_bytes < c->len_bytes ? j->data - c->off_bytes : c->len_bytes;
+
+	return reader_copy(j->r, j->src, c->off_bytes, j->dst + c->off_bytes, (size_t)n);
+}
+
+static bool sticks_out(const struct job *j, uint32_t chunk)
+{
+	const struct object_chunk *c = &j->src->obj->chunks[chunk];
+
+	return c->off_bytes + c->len_bytes > j->data;
+}
+
+static int decode_memory(struct job *j, uint32_t chunk)
+{
+	const struct object *o = j->src->obj;
+	const struct object_chunk *c = &o->chunks[chunk];
+	int err;
+
+	if (sticks_out(j, chunk))
+		return through_window(j, chunk);
+	if (o->layers[c->first_layer].codec == CODEC_HOLE) {
+		memset(j->dst + c->off_bytes, 0, c->len_bytes);
+		return 0;
+	}
+	err = fetch_decode_replica(j->r, o, j->src->rep, chunk, j->dst + c->off_bytes,
+				   CODEC_DECODE_STREAM);
+	return err ? through_window(j, chunk) : 0;
+}
+
+/* ---- what to do next ------------------------------------------------------ */
+
+static bool stopped(struct job *j) REQUIRES(j->lock)
+{
+	if (!j->err && j->cancel && atomic_load_explicit(j->cancel, memory_order_relaxed))
+		j->err = -KVFS_ECANCELED;
+	return j->err != 0;
+}
+
+static void note(struct job *j, int err) REQUIRES(j->lock)
+{
+	if (err && !j->err)
+		j->err = err;
+}
+
+static bool next_chunk(const struct job *j, uint32_t *at, bool device)
+{
+	while (*at < j->n_chunks && is_set(j->on_device, *at) != device)
+		++*at;
+	return *at < j->n_chunks;
+}
+
+static void wake_helper(struct job *j) REQUIRES(j->lock)
+{
+	for (unsigned i = 0; i < j->n_helpers; i++) {
+		if (j->helpers[i].queued)
+			continue;
+		j->helpers[i].queued = true;
+		j->queued++;
+		/* under job.lock, which the workers never take: a leaf */
+		workers_submit(j->r->cfg.workers, WORK_READ, &j->helpers[i].work);
+		return;
+	}
+}
+
+static void fetched(struct fbuf *f)
+{
+	struct job *j = f->owner;
+	int err = atomic_load(&f->err);
+
+	lock_acquire(&j->lock);
+	j->in_flight--;
+	note(j, err);
+	list_add_tail(err ? &j->idle : &j->ready, &f->p.link);
+	if (!list_empty(&j->ready) && j->ready.next != j->ready.prev)
+		wake_helper(j); /* more than the calling thread can take now */
+	cond_signal(&j->cond);
+	lock_release(&j->lock);
+}
+
+/* Keeps the device busy; gives the lock up meanwhile. */
+static void submit(struct job *j) REQUIRES(j->lock)
+{
+	while (!stopped(j) && !list_empty(&j->idle) && next_chunk(j, &j->dev_next, true)) {
+		struct fbuf *f = container_of(j->idle.next, struct fbuf, p.link);
+		uint32_t chunk = j->dev_next++;
+
+		list_del(&f->p.link);
+		j->in_flight++;
+		lock_release(&j->lock);
+		f->ready = fetched;
+		f->owner = j;
+		fetch_start(j->r, f, j->src->obj, chunk, j->src->n_layers);
+		lock_acquire(&j->lock);
+	}
+}
+
+/* Decodes one chunk if there is one. False: nothing to do now. */
+static bool step(struct job *j) REQUIRES(j->lock)
+{
+	const struct object *o = j->src->obj;
+	int err = 0;
+
+	submit(j);
+	if (stopped(j))
+		return false;
+	if (!list_empty(&j->ready)) {
+		struct fbuf *f = container_of(j->ready.next, struct fbuf, p.link);
+
+		list_del(&f->p.link);
+		j->busy++;
+		lock_release(&j->lock);
+		err = fetch_decode(j->r, o, f->chunk, j->src->n_layers, f->in,
+				   j->dst + o->chunks[f->chunk].off_bytes, CODEC_DECODE_STREAM);
+		lock_acquire(&j->lock);
+		list_add_head(&j->idle, &f->p.link);
+	} else if (next_chunk(j, &j->mem_next, false)) {
+		uint32_t chunk = j->mem_next++;
+
+		j->busy++;
+		lock_release(&j->lock);
+		err = decode_memory(j, chunk);
+		lock_acquire(&j->lock);
+	} else {
+		return false;
+	}
+	j->busy--;
+	note(j, err);
+	if (!j->busy && !j->in_flight)
+		cond_signal(&j->cond);
+	return true;
+}
+
+static void help(struct work *work)
+{
+	struct helper *h = container_of(work, struct helper, work);
+	struct job *j = h->job;
+
+	lock_acquire(&j->lock);
+	if (step(j) && (!list_empty(&j->ready) || next_chunk(j, &j->mem_next, false))) {
+		workers_submit(j->r->cfg.workers, WORK_READ, work); /* behind others */
+	} else {
+		h->queued = false;
+		j->queued--;
+	}
+	/* With queued and busy 0 the job is gone as soon as the lock is free. */
+	cond_signal(&j->cond);
+	lock_release(&j->lock);
+}
+
+/* ---- beginning and end ----------------------------------------------------- */
+
+/* Which chunks come from the device, and buffers for them. */
+static int plan(struct job *j)
+{
+	const struct object *o = j->src->obj;
+	size_t most = 0;
+	uint32_t n = 0;
+
+	j->on_device = mem_zalloc(o->n_chunks / 8 + 1);
+	if (!j->on_device)
+		return -ENOMEM;
+	for (uint32_t c = 0; c < o->n_chunks && o->chunks[c].off_bytes < j->data; c++) {
+		unsigned codec;
+		const void *p;
+		size_t len;
+
+		j->n_chunks = c + 1;
+		if (o->layers[o->chunks[c].first_layer].codec == CODEC_HOLE || sticks_out(j, c) ||
+		    (j->src->rep && replica_find(j->src->rep, c, &codec, &p, &len)))
+			continue;
+		j->on_device[c / 8] |= (uint8_t)(1 << c % 8);
+		len = fetch_bytes(o, c, j->src->n_layers);
+		most = most < len ? len : most;
+		n++;
+	}
+	for (unsigned i = 0; i < DEPTH && i < n; i++) {
+		struct fbuf *f = window_fbuf_get(&j->r->w, most, i == 0);
+
+		if (!f)
+			break;
+		list_add_tail(&j->idle, &f->p.link);
+	}
+	return 0;
+}
+
+static int run(struct job *j)
+{
+	int err;
+
+	lock_acquire(&j->lock);
+	submit(j);
+	for (unsigned i = 0; i < j->n_helpers; i++)
+		wake_helper(j);
+	for (;;) {
+		if (step(j))
+			continue;
+		if (!j->busy && !j->in_flight && list_empty(&j->ready))
+			break;
+		if (stopped(j) && !j->busy && !j->in_flight)
+			break;
+		cond_wait(&j->cond, &j->lock);
+	}
+	/* Helpers that did not get their turn are taken back, others awaited. */
+	for (unsigned i = 0; i < j->n_helpers; i++) {
+		if (j->helpers[i].queued &&
+		    workers_cancel(j->r->cfg.workers, &j->helpers[i].work)) {
+			j->helpers[i].queued = false;
+			j->queued--;
+		}
+	}
+	while (j->queued || j->busy)
+		cond_wait(&j->cond, &j->lock);
+	err = j->err;
+	lock_release(&j->lock);
+	return err;
+}
+
+static void job_fini(struct job *j) NO_TSA
+{
+	struct list *lists[] = { &j->idle, &j->ready };
+
+	for (unsigned i = 0; i < 2; i++) {
+		while (!list_empty(lists[i])) {
+			struct fbuf *f = container_of(lists[i]->next, struct fbuf, p.link);
+
+			list_del(&f->p.link);
+			window_fbuf_put(&j->r->w, f);
+		}
+	}
+	mem_free(j->on_device);
+	cond_fini(&j->cond);
+	lock_fini(&j->lock);
+	mem_free(j);
+}
+
+static struct job *job_create(struct reader *r, const struct read_source *src, void *dst,
+			      uint64_t size, const _Atomic bool *cancel) NO_TSA
+{
+	struct job *j = mem_zalloc(sizeof(*j));
+	uint64_t data = src->obj->logical_bytes;
+
+	if (!j)
+		return NULL;
+	data = src->valid_bytes < data ? src->valid_bytes : data;
+	j->r = r;
+	j->src = src;
+	j->dst = dst;
+	j->size = size;
+	j->data = data < size ? data : size;
+	j->cancel = cancel;
+	lock_init(&j->lock);
+	cond_init(&j->cond);
+	list_init(&j->idle);
+	list_init(&j->ready);
+	j->n_helpers = workers_threads(r->cfg.workers);
+	j->n_helpers = j->n_helpers < HELPERS_MAX ? j->n_helpers : HELPERS_MAX;
+	for (unsigned i = 0; i < j->n_helpers; i++) {
+		j->helpers[i].job = j;
+		j->helpers[i].work.run = help;
+	}
+	return j;
+}
+
+int reader_decode_all(struct reader *r, const struct read_source *src, void *dst, uint64_t size,
+		      const _Atomic bool *cancel)
+{
+	struct job *j = job_create(r, src, dst, size, cancel);
+	int err;
+
+	if (!j)
+		return -ENOMEM;
+	err = plan(j);
+	if (!err)
+		err = run(j);
+	if (!err && size > j->data)
+		memset(j->dst + j->data, 0, (size_t)(size - j->data));
+	job_fini(j);
+	return err;
+}

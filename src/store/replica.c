@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Encoded copies in DRAM. A chunk goes EMPTY -> CLAIMED -> PRESENT; only the
+ * thread that claimed it touches its fields, and PRESENT is published with
+ * release, so that finding needs no lock: a reader that misses a chunk being
+ * added only takes the longer way. Chunks never go away before the last
+ * reference. Holes are PRESENT from the start and own nothing.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/units.h"
+#include "codecs/codec.h"
+#include "store/object_format.h"
+#include "store/replica.h"
+
+enum { CHUNK_EMPTY, CHUNK_CLAIMED, CHUNK_PRESENT };
+
+struct replica_chunk {
+	void *p;       /* owned extent of the arena, or NULL */
+	uint64_t sum;
+	uint32_t len_bytes;
+	uint16_t codec;
+	_Atomic uint16_t state;
+};
+
+struct replica {
+	_Atomic unsigned refs;
+	struct arena *arena;  /* borrowed */
+	struct object *obj;   /* one reference: tables and identity */
+	_Atomic uint32_t n_present;
+	_Atomic uint64_t bytes;
+	size_t table_bytes;   /* counted */
+	struct replica_chunk chunks[];
+};
+
+int replica_create(struct arena *a, const struct object *o, struct replica **ret)
+{
+	size_t bytes = sizeof(struct replica) + o->n_chunks * sizeof(struct replica_chunk);
+	struct replica *r;
+	uint32_t holes = 0;
+
+	if (o->budget) {
+		int err = budget_take(o->budget, BUDGET_TABLE, bytes);
+
+		if (err)
+			return err;
+	}
+	r = mem_zalloc(bytes);
+	if (!r) {
+		if (o->budget)
+			budget_give(o->budget, BUDGET_TABLE, bytes);
+		return -ENOMEM;
+	}
+	atomic_init(&r->refs, 1);
+	r->arena = a;
+	r->obj = object_get((struct object *)o);
+	r->table_bytes = bytes;
+	for (uint32_t i = 0; i < o->n_chunks; i++) {
+		if (o->layers[o->chunks[i].first_layer].codec != CODEC_HOLE)
+			continue;
+		r->chunks[i].codec = CODEC_HOLE;
+		atomic_init(&r->chunks[i].state, CHUNK_PRESENT);
+		holes++;
+	}
+	atomic_init(&r->n_present, holes);
+	*ret = r;
+	return 0;
+}
+
+struct replica *replica_get(struct replica *r)
+{
+	unsigned before = atomic_fetch_add_explicit(&r->refs, 1, memory_order_relaxed);
+
+	assert(before > 0);
+	(void)before;
+	return r;
+}
+
+void replica_put(struct replica *r)
+{
+	struct budget *b;
+	size_t table_bytes;
+
+	if (!r || atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (uint32_t i = 0; i < r->obj->n_chunks; i++)
+		if (r->chunks[i].p)
+			arena_free(r->arena, r->chunks[i].p, r->chunks[i].len_bytes);
+	b = r->obj->budget;
+	table_bytes = r->table_bytes;
+	object_put(r->obj);
+	mem_free(r);
+	if (b)
+		budget_give(b, BUDGET_TABLE, table_bytes);
+}
+
+static uint64_t chunk_sum(const struct replica *r, uint32_t chunk, unsigned codec, const void *p,
+			  size_t len)
+{
+	const struct object_chunk *c = &r->obj->chunks[chunk];
+
+	return object_sum(&r->obj->id, OBJECT_SUM_REPLICA, chunk, 0, codec, c->off_bytes,
+			  c->len_bytes, p, len);
+}
+
+int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p, size_t len)
+{
+	struct replica_chunk *c = &r->chunks[chunk];
+	uint16_t empty = CHUNK_EMPTY;
+	int err;
+
+	assert(chunk < r->obj->n_chunks);
+	if (len == 0 || len > UINT32_MAX)
+		return -EINVAL;
+	if (!atomic_compare_exchange_strong(&c->state, &empty, CHUNK_CLAIMED))
+		return -EEXIST;
+	err = arena_alloc(r->arena, len, &c->p);
+	if (err) {
+		c->p = NULL;
+		atomic_store_explicit(&c->state, CHUNK_EMPTY, memory_order_release);
+		return err;
+	}
+	memcpy(c->p, p, len);
+	c->len_bytes = (uint32_t)len;
+	c->codec = (uint16_t)codec;
+	/* of the source, so that a bad copy is found as well */
+	c->sum = chunk_sum(r, chunk, codec, p, len);
+	atomic_fetch_add(&r->bytes, round_up_u64(len, KVFS_PAGE));
+	atomic_store_explicit(&c->state, CHUNK_PRESENT, memory_order_release);
+	atomic_fetch_add(&r->n_present, 1);
+	return 0;
+}
+
+bool replica_find(const struct replica *r, uint32_t chunk, unsigned *ret_codec,
+		  const void **ret, size_t *ret_len)
+{
+	const struct replica_chunk *c = &r->chunks[chunk];
+
+	if (atomic_load_explicit(&c->state, memory_order_acquire) != CHUNK_PRESENT)
+		return false;
+	*ret_codec = c->codec;
+	*ret = c->p;
+	*ret_len = c->len_bytes;
+	return true;
+}
+
+int replica_check(const struct replica *r, uint32_t chunk, const void *p, size_t len)
+{
+	const struct replica_chunk *c = &r->chunks[chunk];
+
+	if (c->codec == CODEC_HOLE)
+		return len == 0 ? 0 : -KVFS_ECHECKSUM;
+	if (len != c->len_bytes || chunk_sum(r, chunk, c->codec, p, len) != c->sum)
+		return -KVFS_ECHECKSUM;
+	return 0;
+}
+
+bool replica_complete(const struct replica *r)
+{
+	return atomic_load(&r->n_present) == r->obj->n_chunks;
+}
+
+uint64_t replica_bytes(const struct replica *r)
+{
+	return atomic_load(&r->bytes);
+}
