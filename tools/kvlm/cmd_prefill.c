@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "command.h"
 #include "engine.h"
@@ -11,7 +12,7 @@ struct prefill {
 	enum cache_format format;
 	enum dtype dtype;
 	uint32_t threads;
-	bool ids, no_bos, sync, json;
+	bool ids, no_bos, sync, json, next;
 };
 
 static void print_result(const struct prefill *o, const struct engine *e, size_t tokens,
@@ -28,6 +29,26 @@ static void print_result(const struct prefill *o, const struct engine *e, size_t
 		       o->save ? " saved to " : " not saved", o->save ? o->save : "", save_s);
 }
 
+/* The greedy next token of every position, one line. */
+static int print_next(const struct prefill *o, struct engine *e, const struct tokens *t,
+		      struct msg *m)
+{
+	uint32_t nv = e->model->shape.n_vocab;
+	float *logits = malloc(t->n * nv * sizeof(*logits));
+	struct kv *kv = NULL;
+	int r = logits ? 0 : msg_fail(m, -ENOMEM, "out of memory");
+
+	if (!r)
+		r = kv_create(&e->model->shape, o->dtype, (uint32_t)t->n, &kv, m);
+	if (!r)
+		r = forward_run(e->forward, kv, t->v, t->n, 0, logits, NULL, m);
+	for (size_t i = 0; !r && i < t->n; i++)
+		printf("%u%c", argmax(logits + i * nv, nv), i + 1 < t->n ? ' ' : '\n');
+	kv_destroy(kv);
+	free(logits);
+	return r;
+}
+
 static int run(const struct prefill *o, struct engine *e, struct msg *m)
 {
 	struct tokens t;
@@ -38,6 +59,11 @@ static int run(const struct prefill *o, struct engine *e, struct msg *m)
 
 	if (r)
 		return r;
+	if (o->next) {
+		r = print_next(o, e, &t, m);
+		tokens_fini(&t);
+		return r;
+	}
 	t0 = seconds_now();
 	r = engine_prefill(e, &t, o->dtype, 0, &kv, m);
 	t1 = seconds_now();
@@ -64,6 +90,7 @@ int cmd_prefill(int argc, char **argv, struct msg *m)
 		{ "dtype", OPT_DTYPE, &o.dtype, "T", "bf16 (default), f16 or f32", 0, 0 },
 		{ "ids", OPT_FLAG, &o.ids, NULL, "the prompt is token ids in decimal", 0, 0 },
 		{ "no-bos", OPT_FLAG, &o.no_bos, NULL, "do not put BOS first", 0, 0 },
+		{ "next", OPT_FLAG, &o.next, NULL, "only print every position's greedy next token", 0, 0 },
 		{ "sync", OPT_FLAG, &o.sync, NULL, "fsync the cache file", 0, 0 },
 		COMMON_OPTS(&o.threads, &o.kernels, &o.json),
 	};

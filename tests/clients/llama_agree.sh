@@ -1,0 +1,43 @@
+#!/bin/bash
+# GROUP: clients
+# TIMEOUT: 900
+#
+# kvlm and llama.cpp must be two readings of one model and one file format:
+# the same next tokens, and each continues from the state the other saved.
+#
+#   llama_agree.sh KVLM [MODEL [TASKS]]
+#
+# llama.cpp comes from the npm package node-llama-cpp, installed once into
+# ${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm. Exit 77 where npm or the package
+# cannot be had.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+kvlm=${1:-${KVLM:-}}
+model=${2:-$root/tools/kvlm/model/kvlm.gguf}
+tasks=${3:-$root/tools/kvlm/tasks}
+cache=${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm
+
+skip() {
+	echo "SKIP: $*"
+	exit 77
+}
+
+[ -n "$kvlm" ] && [ -x "$kvlm" ] || { echo "usage: llama_agree.sh KVLM [MODEL [TASKS]]"; exit 2; }
+[ -r "$model" ] || skip "no model at $model"
+command -v node >/dev/null || skip "node is not installed"
+if [ ! -d "$cache/node_modules/node-llama-cpp" ]; then
+	command -v npm >/dev/null || skip "npm is not installed"
+	mkdir -p "$cache" || skip "cannot create $cache"
+	(cd "$cache" && { [ -e package.json ] || echo '{"private": true}' >package.json; } &&
+		npm install --no-fund --no-audit --ignore-scripts --loglevel=error node-llama-cpp@3) ||
+		skip "npm cannot install node-llama-cpp"
+fi
+
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+cp "$here/llama_agree.mjs" "$work/" && ln -s "$cache/node_modules" "$work/node_modules" || exit 2
+# the model may be replaced while it is being trained: everybody reads one copy
+cp "$model" "$work/model.gguf" || exit 2
+cd "$work" && timeout 800 node llama_agree.mjs "$kvlm" "$work/model.gguf" "$tasks"
