@@ -5,11 +5,12 @@
  * Choice. Numeric chunks take the planes form of their tier, unless a sample
  * shrinks to less than half by plain matching (zeros, repeats), which zstd does
  * better; chunks that are half empty (unused rows, f32 that was bf16) take
- * planes-huf in DRAM as well, because planes-fix keeps low planes raw. Opaque chunks, and numeric ones that planes cannot shrink, go by a
- * sample of a few KiB: LZ4 says whether there are matches, the byte entropy
- * whether Huffman coding alone would gain; with neither, the chunk stays raw and
- * the sample is all it has cost. For DRAM, where raw decodes at the speed of
- * memory, zstd must gain 1/8 over raw and over lz4.
+ * planes-huf in DRAM as well, because planes-fix keeps low planes raw. Opaque
+ * chunks, and numeric ones that planes cannot shrink, go by a sample of a few
+ * KiB: LZ4 says whether there are matches, the byte entropy whether Huffman
+ * coding alone would gain; with neither, the chunk stays raw and the sample is
+ * all it has cost. For DRAM, where raw decodes at the speed of memory, zstd must
+ * gain 1/8 over raw and over lz4.
  */
 #include "codecs/codec.h"
 

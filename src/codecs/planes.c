@@ -83,9 +83,12 @@ static void split_top(const struct planes_kern *k, unsigned eb, const uint8_t *s
 	k->split(eb, src + first * eb, n, top, none);
 }
 
-static uint8_t mean_of(uint32_t sum, uint32_t count)
+/* fp8 has its sign in the lowest bit of the top plane: even offsets keep it. */
+static uint8_t mean_of(unsigned eb, uint32_t sum, uint32_t count)
 {
-	return count ? (uint8_t)((sum + count / 2) / count) : 0;
+	uint32_t mean = count ? (sum + count / 2) / count : 0;
+
+	return (uint8_t)(eb == 1 ? mean & ~1u : mean);
 }
 
 /* The mean top byte of every column, over rows spread evenly. Zeros say nothing
@@ -108,7 +111,7 @@ static void column_means(const struct planes_kern *k, struct planes_scratch *s, 
 		}
 	}
 	for (uint32_t c = 0; c < cols; c++)
-		s->off[c] = mean_of(s->sum[c], s->count[c]);
+		s->off[c] = mean_of(eb, s->sum[c], s->count[c]);
 }
 
 static void row_means(const struct planes_kern *k, struct planes_scratch *s, unsigned eb,
@@ -124,7 +127,7 @@ static void row_means(const struct planes_kern *k, struct planes_scratch *s, uns
 			sum += s->top[i];
 			count += s->top[i] != 0;
 		}
-		s->off[r] = mean_of(sum, count);
+		s->off[r] = mean_of(eb, sum, count);
 	}
 }
 

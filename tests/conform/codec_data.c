@@ -83,6 +83,21 @@ static uint32_t special(unsigned elem, struct rng *r)
 	return elem == ELEM_F32 ? v : elem_bytes(elem) == 2 ? v >> 16 : v >> 24;
 }
 
+/* Top bytes with that many different values, so that each code width is best
+ * for one of the numbers. */
+static uint32_t spread(unsigned elem, uint64_t seed, struct rng *r)
+{
+	static const uint8_t values[] = { 6, 14, 28, 56, 110 };
+	uint64_t x = rng_next(r);
+	uint32_t top = (uint32_t)(64 + x % values[seed % 5]), rest = (uint32_t)(x >> 32);
+	unsigned bits = 8 * elem_bytes(elem);
+
+	if (bits == 8)
+		return top >> 1 | (top & 1) << 7;
+	rest = top << (bits - 8) | (rest & ((1u << (bits - 8)) - 1));
+	return rest >> 1 | (rest & 1) << (bits - 1); /* the sign is the last bit of rest */
+}
+
 static uint32_t element(enum codec_data kind, unsigned elem, float scale, struct rng *r)
 {
 	switch (kind) {
@@ -140,10 +155,14 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 	}
 	memset(p, 0, len);
 	for (size_t i = 0; i < n; i++) {
+		size_t channel = kind == DATA_TRANSPOSED ? i / cols : i % cols;
+
 		if (kind == DATA_ZEROS || (kind == DATA_HALF_ZERO && i > n / 2))
 			break;
 		put(eb, p + i * eb,
-		    element(kind, elem, channel_scale(seed, (uint32_t)(i % cols)), &r));
+		    kind == DATA_SPREAD
+			    ? spread(elem, seed, &r)
+			    : element(kind, elem, channel_scale(seed, (uint32_t)channel), &r));
 	}
 	for (size_t i = n * eb; i < len; i++)
 		p[i] = (uint8_t)rng_next(&r);
@@ -151,8 +170,10 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 
 const char *codec_data_name(enum codec_data kind)
 {
-	static const char *const names[] = { "gaussian", "constant",  "zeros", "special",
-					     "denormal", "random",    "half-zero", "text" };
+	static const char *const names[] = { "gaussian", "transposed", "constant",
+					     "zeros",    "special",    "denormal",
+					     "random",   "half-zero",  "text",
+					     "spread" };
 
 	return kind < DATA_KINDS_ ? names[kind] : "?";
 }

@@ -9,14 +9,16 @@
 #include <stdint.h>
 
 enum codec_data {
-	DATA_GAUSSIAN,  /* normal values, one log-normal scale per channel */
+	DATA_GAUSSIAN,   /* normal values, one log-normal scale per channel */
+	DATA_TRANSPOSED, /* the same with a channel per row */
 	DATA_CONSTANT,
 	DATA_ZEROS,
-	DATA_SPECIAL,   /* infinities, NaNs with payloads, extremes among the normal */
+	DATA_SPECIAL,    /* infinities, NaNs with payloads, extremes among the normal */
 	DATA_DENORMAL,
-	DATA_RANDOM,    /* incompressible */
-	DATA_HALF_ZERO, /* gaussian rows, then unused ones */
-	DATA_TEXT,      /* repetitive bytes */
+	DATA_RANDOM,     /* incompressible */
+	DATA_HALF_ZERO,  /* gaussian rows, then unused ones */
+	DATA_TEXT,       /* repetitive bytes */
+	DATA_SPREAD,     /* 6, 14, 28, 56 or 110 exponents, by seed % 5, equally often */
 	DATA_KINDS_
 };
 

@@ -31,6 +31,21 @@ INLINE __m256i narrow(__m256i a, __m256i b)
 	return _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8);
 }
 
+/* Rotates every byte left by one bit; right: by seven. */
+INLINE __m256i rol8(__m256i v, int by)
+{
+	__m256i left = _mm256_set1_epi8((char)(0xff << by));
+
+	return _mm256_or_si256(_mm256_and_si256(left, _mm256_slli_epi16(v, by)),
+			      _mm256_andnot_si256(left, _mm256_srli_epi16(v, 8 - by)));
+}
+
+static void split8(const uint8_t *src, size_t n, uint8_t *top)
+{
+	for (size_t i = 0; i < n; i += 32)
+		store(top + i, rol8(load(src + i), 1), false);
+}
+
 static void split16(const uint8_t *src, size_t n, uint8_t *top, uint8_t *low)
 {
 	const __m256i byte = _mm256_set1_epi16(0xff);
@@ -90,12 +105,12 @@ static void split_avx2(unsigned eb, const uint8_t *src, size_t n, uint8_t *top,
 	size_t whole = n & ~(size_t)31;
 	uint8_t *rest[PLANES_LOWS_MAX];
 
-	if (eb == 2)
+	if (eb == 1)
+		split8(src, whole, top);
+	else if (eb == 2)
 		split16(src, whole, top, low[0]);
-	else if (eb == 4)
-		split32(src, whole, top, low);
 	else
-		whole = 0;
+		split32(src, whole, top, low);
 	if (whole == n)
 		return;
 	for (int p = 0; p < 3; p++)
@@ -156,7 +171,7 @@ INLINE void merge32(const uint8_t *top, const uint8_t *off,
 static void merge8(const uint8_t *top, const uint8_t *off, size_t n, uint8_t *dst)
 {
 	for (size_t i = 0; i < n; i += 32)
-		store(dst + i, top_at(top, off, i), false);
+		store(dst + i, rol8(top_at(top, off, i), 7), false);
 }
 
 static void merge_avx2(unsigned eb, const uint8_t *top, const uint8_t *off,

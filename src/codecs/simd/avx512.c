@@ -37,6 +37,21 @@ INLINE __m512i every(unsigned base, unsigned step)
 	return _mm512_load_si512(b);
 }
 
+/* Rotates every byte left by one bit; right: by seven. */
+INLINE __m512i rol8(__m512i v, int by)
+{
+	__m512i left = _mm512_set1_epi8((char)(0xff << by));
+
+	return _mm512_or_si512(_mm512_and_si512(left, _mm512_slli_epi16(v, by)),
+			      _mm512_andnot_si512(left, _mm512_srli_epi16(v, 8 - by)));
+}
+
+static void split8(const uint8_t *src, size_t n, uint8_t *top)
+{
+	for (size_t i = 0; i < n; i += 64)
+		store(top + i, rol8(load(src + i), 1), false);
+}
+
 static void split16(const uint8_t *src, size_t n, uint8_t *top, uint8_t *low)
 {
 	const __m512i even = every(0, 2), odd = every(1, 2);
@@ -84,12 +99,12 @@ static void split_avx512(unsigned eb, const uint8_t *src, size_t n, uint8_t *top
 	size_t whole = n & ~(size_t)63;
 	uint8_t *rest[PLANES_LOWS_MAX];
 
-	if (eb == 2)
+	if (eb == 1)
+		split8(src, whole, top);
+	else if (eb == 2)
 		split16(src, whole, top, low[0]);
-	else if (eb == 4)
-		split32(src, whole, top, low);
 	else
-		whole = 0;
+		split32(src, whole, top, low);
 	if (whole == n)
 		return;
 	for (int p = 0; p < 3; p++)
@@ -168,7 +183,7 @@ INLINE void merge32(const uint8_t *top, const uint8_t *off,
 static void merge8(const uint8_t *top, const uint8_t *off, size_t n, uint8_t *dst)
 {
 	for (size_t i = 0; i < n; i += 64)
-		store(dst + i, top_at(top, off, i), false);
+		store(dst + i, rol8(top_at(top, off, i), 7), false);
 }
 
 static void merge_avx512(unsigned eb, const uint8_t *top, const uint8_t *off,

@@ -9,11 +9,11 @@
  *
  * An element of eb bytes (1, 2 or 4, little-endian) is taken apart into its top
  * plane, one byte per element, and eb-1 low planes, low[0] the least
- * significant. With eb > 1 the element is first rotated left by one bit, which
- * gathers the exponent in the top byte and puts the sign at the bottom:
- *   bf16  eeeeeeee | mmmmmmms      f16  eeeeemmm | mmmmmmms
+ * significant. The element is first rotated left by one bit, which gathers the
+ * exponent in the top byte and puts the sign at the bottom:
+ *   bf16  eeeeeeee | mmmmmmms      f16   eeeeemmm | mmmmmmms
  *   f32   eeeeeeee | mmmmmmmm | mmmmmmmm | mmmmmmms
- * fp8 is its own top plane, unrotated.
+ *   e5m2  eeeeemms                 e4m3  eeeemmms
  */
 #include <stdbool.h>
 #include <stddef.h>

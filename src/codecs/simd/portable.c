@@ -10,6 +10,12 @@
 
 #include "base/le.h"
 
+static void split8(const uint8_t *src, size_t n, uint8_t *top)
+{
+	for (size_t i = 0; i < n; i++)
+		top[i] = (uint8_t)(src[i] << 1 | src[i] >> 7);
+}
+
 static void split16(const uint8_t *src, size_t n, uint8_t *top, uint8_t *low)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -40,7 +46,7 @@ void planes_split_portable(unsigned eb, const uint8_t *src, size_t n, uint8_t *t
 			   uint8_t *const low[PLANES_LOWS_MAX])
 {
 	if (eb == 1)
-		memcpy(top, src, n);
+		split8(src, n, top);
 	else if (eb == 2)
 		split16(src, n, top, low[0]);
 	else
@@ -50,6 +56,16 @@ void planes_split_portable(unsigned eb, const uint8_t *src, size_t n, uint8_t *t
 static inline uint8_t top_at(const uint8_t *top, const uint8_t *off, size_t i)
 {
 	return (uint8_t)(top[i] + (off ? off[i] : 0));
+}
+
+static void merge8(const uint8_t *restrict top, const uint8_t *restrict off, size_t n,
+		   uint8_t *restrict dst)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t v = top_at(top, off, i);
+
+		dst[i] = (uint8_t)(v >> 1 | v << 7);
+	}
 }
 
 static void merge16(const uint8_t *restrict top, const uint8_t *restrict off,
@@ -79,8 +95,7 @@ void planes_merge_portable(unsigned eb, const uint8_t *top, const uint8_t *off,
 {
 	(void)stream; /* no portable non-temporal store */
 	if (eb == 1)
-		for (size_t i = 0; i < n; i++)
-			dst[i] = top_at(top, off, i);
+		merge8(top, off, n, dst);
 	else if (eb == 2)
 		merge16(top, off, low[0], n, dst);
 	else
