@@ -33,8 +33,7 @@ void attr_apply(const struct kvfs_record *rec, struct stat *sb)
 
 static bool may_be_sealed(struct node *n, const struct stat *sb)
 {
-	return S_ISREG(sb->st_mode) && (uint64_t)sb->st_size >= SEAL_MIN_BYTES &&
-	       node_content(n) != NODE_PLAIN;
+	return S_ISREG(sb->st_mode) && sb->st_size > 0 && node_content(n) != NODE_PLAIN;
 }
 
 int attr_at(struct store *st, struct node *n, const struct at *at, struct stat *ret)

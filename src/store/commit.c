@@ -9,8 +9,8 @@
  * So the barrier dirties and fsyncs one small file. btrfs has a commit ioctl;
  * elsewhere it is syncfs.
  *
- * Failure: a barrier that failed is reported to everybody who waited for it and
- * the queued work is not run (recovery will find it); it is never retried for
+ * Failure: a barrier that failed is reported to everybody who waited for it, the
+ * queued work included (recovery will find what it leaves); it is never retried for
  * the same callers, because a second fsync would succeed without the data.
  */
 #include <errno.h>
@@ -54,8 +54,7 @@ static void run_all(struct store *st, struct list *work, int result)
 		struct after *a = container_of(l, struct after, link);
 
 		list_del(l);
-		if (result == 0)
-			a->run(st, a);
+		a->run(st, a, result);
 	}
 }
 
@@ -142,8 +141,7 @@ void commit_after(struct store *st, struct after *a)
 	struct committer *c = &st->commit;
 
 	if (!c->running) {
-		if (barrier_now(st) == 0)
-			a->run(st, a);
+		a->run(st, a, barrier_now(st));
 		return;
 	}
 	lock_acquire(&c->lock);

@@ -138,6 +138,8 @@ static struct ctx *ctx_new(struct store *st, uint64_t ino)
 static void ctx_free(struct ctx *c)
 {
 	object_put(c->obj);
+	replica_put(c->rep);
+	copy_put(c->copy);
 	io_close(&c->fd);
 	gate_fini(&c->gate);
 	lock_fini(&c->lock);
@@ -207,6 +209,23 @@ void ctx_put(struct ctx *c)
 		return;
 	budget_give(&c->st->dram, BUDGET_TABLE, sizeof(*c));
 	ctx_free(c);
+}
+
+void ctx_gone(struct ctx *c)
+{
+	struct ctx_table *t = &c->st->ctxs;
+
+	space_drop_dram(c, true, true);
+	ctx_account_gone(c);
+	seal_unqueue(c);
+	gate_enter(&c->gate, true);
+	io_close(&c->fd);
+	object_put(c->obj);
+	c->obj = NULL;
+	gate_leave(&c->gate, true);
+	lock_acquire(&t->lock);
+	list_del(&c->hash);
+	lock_release(&t->lock);
 }
 
 void ctx_table_fini(struct store *st)
@@ -399,12 +418,13 @@ static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record 
 	int r;
 
 	memset(rec, 0, sizeof(*rec));
-	if ((uint64_t)sb->st_size < SEAL_MIN_BYTES)
+	if (sb->st_size == 0)
 		return 0;
 	r = record_get(c->fd, NULL, c->st->xattr, rec);
-	if (r == -ENODATA)
-		return -KVFS_EDAMAGED; /* lost with its xattrs: see format.h */
-	return r;
+	if (r != -ENODATA)
+		return r;
+	/* lost with its xattrs, and perhaps a stand-in: see format.h */
+	return (uint64_t)sb->st_size >= SEAL_MIN_BYTES || sb->st_blocks == 0 ? -KVFS_EDAMAGED : 0;
 }
 
 int ctx_load_locked(struct ctx *c, struct node *n)

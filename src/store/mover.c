@@ -33,16 +33,20 @@ static struct object *object_blank(const struct object_id *id, const struct layo
 
 	if (!o)
 		return NULL;
+	o->refs = 1;
+	o->fd = -1;
 	o->chunks = mem_calloc(n, sizeof(*o->chunks));
-	if (!o->chunks) {
-		mem_free(o);
+	o->layers = mem_calloc(n, sizeof(*o->layers));
+	if (!o->chunks || !o->layers) {
+		object_put(o);
 		return NULL;
 	}
-	o->refs = 1;
 	o->id = *id;
-	o->fd = -1;
 	o->n_chunks = n;
 	for (uint32_t i = 0; i < n; i++) {
+		o->chunks[i].first_layer = i;
+		o->chunks[i].n_layers = 1;
+		o->layers[i].codec = CODEC_RAW; /* anything but a hole */
 		o->chunks[i].off_bytes = chunks[i].off_bytes;
 		o->chunks[i].len_bytes = chunks[i].len_bytes;
 		o->chunks[i].shape = chunks[i].shape;
@@ -83,8 +87,6 @@ static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 	uint16_t id;
 	int r;
 
-	if (ch->n_layers == 1 && o->layers[ch->first_layer].codec == CODEC_HOLE)
-		return replica_add_room(f->c->st, f->rep, f->c, i, CODEC_HOLE, NULL, 0);
 	gate_enter(&f->c->gate, false);
 	if (f->c->obj != o) {
 		r = -KVFS_ECANCELED;

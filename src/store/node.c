@@ -247,6 +247,14 @@ void node_orphan(struct node_table *t, struct node *n, int fd)
 	lock_release(&t->lock);
 }
 
+void node_dead(struct node_table *t, struct node *n)
+{
+	lock_acquire(&t->lock);
+	if (n->ino)
+		rehash_locked(t, n, 0);
+	lock_release(&t->lock);
+}
+
 bool node_in_trash(const struct node_table *t, struct node *n)
 {
 	struct node_table *tt = (struct node_table *)t;

@@ -64,6 +64,9 @@ void node_set_content(struct node *n, enum node_content c);
 WUR int node_moved(struct node_table *t, struct node *n, struct node *dir, const char *name);
 /* Its last name is gone; @fd (O_PATH, taken over; -1 none) is the way to it. */
 void node_orphan(struct node_table *t, struct node *n, int fd);
+/* The inode itself is gone: its number may be given to another file, which must
+ * not find this node. */
+void node_dead(struct node_table *t, struct node *n);
 bool node_in_trash(const struct node_table *t, struct node *n);
 
 /* Fills @ret; may open directories on the way. -ESTALE, -errno. */

@@ -360,15 +360,11 @@ static void last_close(struct file *f, int backing_id, bool unlinked)
 		seal_queue(c);
 		return;
 	}
-	space_drop_dram(c, true, true);
-	ctx_account_gone(c);
-	gate_enter(&c->gate, true);
-	io_close(&c->fd);
-	object_put(c->obj);
-	c->obj = NULL;
-	gate_leave(&c->gate, true);
-	if (c->rec.state != KVFS_RECORD_PLAIN)
+	ctx_gone(c);
+	if (c->rec.state != KVFS_RECORD_PLAIN) {
+		node_dead(st->nodes, f->node);
 		trash_remove(st, c->ino, &c->rec);
+	}
 }
 
 static void note_whole_read(struct file *f)

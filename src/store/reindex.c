@@ -84,13 +84,14 @@ static void file_rec(struct walk *w, int dfd, const char *name, const struct sta
 	rec->stored_bytes = (uint64_t)sb->st_blocks * 512;
 	rec->logical_bytes = (uint64_t)sb->st_size;
 	rec->flags &= META_PINNED;
-	if ((uint64_t)sb->st_size < SEAL_MIN_BYTES)
+	if (sb->st_size == 0)
 		return;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dfd, name);
 	if (record_get(-1, path, w->st->xattr, &r) < 0)
 		return;
 	if (r.state == KVFS_RECORD_PLAIN) {
-		rec->flags |= META_PENDING;
+		if (rec->logical_bytes >= SEAL_MIN_BYTES)
+			rec->flags |= META_PENDING;
 		return;
 	}
 	rec->flags |= META_SEALED;

@@ -58,7 +58,7 @@ static int victim_get(struct store *st, const struct at *at, struct victim *v)
 	if (!S_ISREG(v->sb.st_mode))
 		return 0;
 	err_ignore(ctx_get(st, v->sb.st_ino, false, &v->ctx)); /* -ENOENT: not in use */
-	if (!v->last || (uint64_t)v->sb.st_size < SEAL_MIN_BYTES)
+	if (!v->last || v->sb.st_size == 0)
 		return 0;
 	node_at_path(at, path);
 	r = record_get(-1, path, st->xattr, &v->rec);
@@ -125,20 +125,17 @@ static void victim_gone(struct store *st, struct victim *v)
 	if (open)
 		return; /* store_release finishes it */
 	if (v->ctx) {
-		space_drop_dram(v->ctx, true, true);
-		ctx_account_gone(v->ctx);
-		gate_enter(&v->ctx->gate, true);
-		io_close(&v->ctx->fd);
-		object_put(v->ctx->obj);
-		v->ctx->obj = NULL;
-		gate_leave(&v->ctx->gate, true);
+		ctx_gone(v->ctx);
 	} else {
 		space_release(st, (uint64_t)v->sb.st_blocks * 512 +
 				  (victim_sealed(v) ?
 					   (uint64_t)v->rec.stored_blocks * STORE_BLOCK : 0));
 	}
-	if (victim_sealed(v))
+	if (victim_sealed(v)) {
+		if (v->node)
+			node_dead(st->nodes, v->node);
 		trash_remove(st, v->sb.st_ino, &v->rec);
+	}
 }
 
 /* An orphan that the kernel may still ask about needs a descriptor. */

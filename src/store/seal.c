@@ -241,19 +241,24 @@ static int verify(struct seal *s, const struct layout_chunk *ch, unsigned codec,
 	return r;
 }
 
-/* The chunk's DRAM form into the replica; running out of room ends the replica. */
-static void seal_replica_chunk(struct seal *s, uint32_t i)
+/* The chunk's DRAM form into the replica; running out of room ends the replica.
+ * A replica has no holes of its own, so zeros are stored as lz4 leaves them. */
+static void seal_replica_chunk(struct seal *s, uint32_t i, bool zeros)
 {
+	const struct codec_ops *lz4 = codec_by_id(CODEC_LZ4);
 	const struct layout_chunk *ch = &s->chunks[i];
 	struct codec_out out = { s->enc, s->enc_bytes, 0 };
+	uint16_t id = CODEC_LZ4;
 	unsigned n;
-	uint16_t id;
 	int r;
 
 	if (!s->rep)
 		return;
-	r = codec_encode_best(s->codec, CODEC_FORM_DRAM, &ch->shape, s->src, ch->len_bytes, &out,
-			      &id, &n);
+	if (zeros)
+		r = lz4->encode(s->codec, &ch->shape, s->src, ch->len_bytes, &out);
+	else
+		r = codec_encode_best(s->codec, CODEC_FORM_DRAM, &ch->shape, s->src,
+				      ch->len_bytes, &out, &id, &n);
 	if (r == 0)
 		r = replica_add_room(s->st, s->rep, s->c, i, id, s->enc, out.len);
 	if (r < 0) {
@@ -275,7 +280,10 @@ static int seal_chunk(struct seal *s, uint32_t i)
 		return r;
 	if (all_zero(s->src, ch->len_bytes)) {
 		part.codec = CODEC_HOLE;
-		return object_writer_add(s->w, &part, 1);
+		r = object_writer_add(s->w, &part, 1);
+		if (r == 0)
+			seal_replica_chunk(s, i, true);
+		return r;
 	}
 	r = codec_encode_best(s->codec, CODEC_FORM_SSD, &ch->shape, s->src, ch->len_bytes, &out,
 			      &part.codec, &n);
@@ -287,7 +295,7 @@ static int seal_chunk(struct seal *s, uint32_t i)
 	part.len = (uint32_t)out.len;
 	r = object_writer_add(s->w, &part, 1);
 	if (r == 0)
-		seal_replica_chunk(s, i);
+		seal_replica_chunk(s, i, false);
 	return r;
 }
 
@@ -426,10 +434,9 @@ int seal_punch_locked(struct ctx *c)
 
 	if (fstat(c->fd, &sb) < 0)
 		return -errno;
-	if (sb.st_size > 0 && fallocate(c->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-					(sb.st_size + STORE_BLOCK - 1) & ~(off_t)(STORE_BLOCK - 1)) < 0)
-		return -errno;
-	r = FAULT_POINT("seal.punched");
+	r = trash_punch(c->fd, (uint64_t)sb.st_size);
+	if (r == 0)
+		r = FAULT_POINT("seal.punched");
 	if (r < 0)
 		return r;
 	ts[1].tv_sec = rec.mtime_sec;

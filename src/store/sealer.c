@@ -40,12 +40,15 @@ static void job_end(struct seal_job *j)
 	mem_free(j);
 }
 
-static void job_committed(struct store *st, struct after *a)
+static void job_committed(struct store *st, struct after *a, int result)
 {
 	struct seal_job *j = container_of(a, struct seal_job, after);
 
 	(void)st;
-	seal_finish(j->c, j->node);
+	if (result == 0)
+		seal_finish(j->c, j->node);
+	else
+		ctx_touch(j->c, false); /* sealed, punched at the next mount */
 	job_end(j);
 }
 
@@ -200,6 +203,22 @@ void seal_queue(struct ctx *c)
 	insert_locked(&st->seal, c);
 	cond_broadcast(&st->seal.wake);
 	lock_release(&st->seal.lock);
+}
+
+void seal_unqueue(struct ctx *c)
+{
+	struct sealer *s = &c->st->seal;
+	bool was;
+
+	lock_acquire(&s->lock);
+	was = !list_empty(&c->seal_link);
+	if (was) {
+		list_del(&c->seal_link);
+		s->n_queue--;
+	}
+	lock_release(&s->lock);
+	if (was)
+		ctx_put(c);
 }
 
 static void drop_queue(struct store *st)

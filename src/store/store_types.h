@@ -17,7 +17,7 @@
 #include "store/store.h"
 #include "tiers/tier.h"
 
-/* Files smaller than this are never sealed, and so need no look at their record. */
+/* Files smaller than this are not sealed. */
 #define SEAL_MIN_BYTES 65536u
 #define SEAL_MAX_BYTES (1ull << 40)
 #define STORE_BLOCK 4096u
@@ -30,10 +30,11 @@ struct ctx_table {
 	struct list lru;     /* lock: contexts in DRAM, coldest first */
 };
 
-/* Runs work after everything done so far is durable (commit.c). */
+/* Runs after everything done so far is durable, or after that failed with
+ * @result < 0: then only to give back what it holds (commit.c). May free a. */
 struct after {
 	struct list link;
-	void (*run)(struct store *st, struct after *a); /* may free a */
+	void (*run)(struct store *st, struct after *a, int result);
 };
 struct committer {
 	struct lock lock;
@@ -132,6 +133,9 @@ static inline void store_count(struct store *st, enum store_counter c, uint64_t 
 WUR int ctx_get(struct store *st, uint64_t ino, bool create, struct ctx **ret);
 void ctx_ref(struct ctx *c);
 void ctx_put(struct ctx *c);
+/* The file is gone for good: gives everything back and takes the context out of
+ * the table, because its inode number may come again. */
+void ctx_gone(struct ctx *c);
 WUR int ctx_table_init(struct ctx_table *t);
 void ctx_table_fini(struct store *st); /* drops replicas and copies */
 /* Opens the tree file and reads the record if that was not done yet; @n says
@@ -175,6 +179,9 @@ void commit_after(struct store *st, struct after *a);
 void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec);
 void trash_name(uint64_t ino, char buf[24]);
 /* Deletes an object once all done so far is durable; takes its intent along. */
+/* Punches a stand-in's data out up to the end of its last block, so that not
+ * even a zeroed tail is left to be taken for an overlay. */
+WUR int trash_punch(int fd, uint64_t size);
 void trash_object_later(struct store *st, const struct object_id *id);
 WUR int recover_all(struct store *st, struct sbuf *why);
 /* Walks tree/ and objects/ and makes the index right (unclean shutdown). */
@@ -184,6 +191,7 @@ void recover_reindex(struct store *st);
 WUR int seal_start(struct store *st);
 void seal_stop(struct store *st, bool drain);
 void seal_queue(struct ctx *c);
+void seal_unqueue(struct ctx *c);
 /* Queues what the index says was written and not yet examined. */
 void seal_queue_pending(struct store *st);
 void scrub_stop(struct store *st);

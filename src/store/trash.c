@@ -22,6 +22,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/units.h"
 #include "store/record.h"
 #include "store/store_types.h"
 
@@ -56,15 +57,28 @@ void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec)
 			 err_text(r));
 }
 
+/* Larger than any block of the filesystems below. */
+#define PUNCH_ALIGN 65536u
+
+int trash_punch(int fd, uint64_t size)
+{
+	if (size == 0)
+		return 0;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+		      (off_t)round_up_u64(size, PUNCH_ALIGN)) < 0)
+		return -errno;
+	return 0;
+}
+
 struct later {
 	struct after after;
 	struct object_id id;
 };
 
-static void object_later(struct store *st, struct after *a)
+static void object_later(struct store *st, struct after *a, int result)
 {
 	struct later *l = container_of(a, struct later, after);
-	int r = object_remove(st->objects_fd, &l->id);
+	int r = result < 0 ? result : object_remove(st->objects_fd, &l->id);
 
 	if (r == 0)
 		meta_intent_del(st->meta, &l->id);
@@ -173,12 +187,13 @@ static int recover_punch(struct store *st, int fd, struct kvfs_record *rec)
 	struct timespec ts[2] = { { 0, UTIME_OMIT },
 				  { rec->mtime_sec, (long)rec->mtime_nsec } };
 	struct stat sb;
+	int r;
 
 	if (fstat(fd, &sb) < 0)
 		return -errno;
-	if (sb.st_size > 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-					sb.st_size) < 0)
-		return -errno;
+	r = trash_punch(fd, (uint64_t)sb.st_size);
+	if (r < 0)
+		return r;
 	if (futimens(fd, ts) < 0)
 		return -errno;
 	rec->state = KVFS_RECORD_SEALED;
@@ -190,6 +205,7 @@ static int recover_intent(void *arg, const struct intent *i)
 	struct store *st = arg;
 	struct object_id id;
 	struct kvfs_record rec;
+	struct stat sb;
 	bool ours = false;
 	int fd, r = 0;
 
@@ -205,8 +221,14 @@ static int recover_intent(void *arg, const struct intent *i)
 		ours = r == 0 && rec.state != KVFS_RECORD_PLAIN &&
 		       memcmp(rec.id, id.id, sizeof(id.id)) == 0 && rec.generation == id.generation;
 		r = 0;
-		if (ours && rec.state == KVFS_RECORD_SWITCHED)
+		if (ours && fstat(fd, &sb) == 0 && sb.st_size == 0) {
+			/* cut to nothing, but the record did not follow */
+			memset(&rec, 0, sizeof(rec));
+			ours = false;
+			r = record_set(fd, st->xattr, &rec);
+		} else if (ours && rec.state == KVFS_RECORD_SWITCHED) {
 			r = recover_punch(st, fd, &rec);
+		}
 		io_close(&fd);
 	}
 	if (r == 0 && !ours)

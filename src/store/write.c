@@ -149,12 +149,15 @@ static int materialise(struct ctx *c, uint64_t upto)
 	return r;
 }
 
-static int unseal_upto(struct ctx *c, uint64_t upto, struct stat *ret_sb)
+int unseal_locked(struct ctx *c, struct stat *ret_sb)
 {
+	uint64_t upto = c->size;
 	struct kvfs_record old = c->rec, plain = { .version = KVFS_RECORD_VERSION };
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, 0 } };
 	int r;
 
+	if (c->rec.state == KVFS_RECORD_PLAIN)
+		return 0;
 	if (fstat(c->fd, ret_sb) < 0)
 		return -errno;
 	ts[1] = ret_sb->st_mtim;
@@ -188,13 +191,6 @@ static int unseal_upto(struct ctx *c, uint64_t upto, struct stat *ret_sb)
 		ctx_account(c, ret_sb);
 	store_count(c->st, CNT_UNSEALED, 1);
 	return r;
-}
-
-int unseal_locked(struct ctx *c, struct stat *ret_sb)
-{
-	if (c->rec.state == KVFS_RECORD_PLAIN)
-		return 0;
-	return unseal_upto(c, c->size, ret_sb);
 }
 
 /* ---- truncation ----------------------------------------------------------- */
@@ -264,8 +260,8 @@ int write_truncate(struct ctx *c, uint64_t size)
 	r = ctx_object_locked(c);
 	if (r < 0)
 		return r;
-	if (size >= SEAL_MIN_BYTES)
-		return truncate_sealed(c, size);
-	r = unseal_upto(c, size, &sb);
-	return r < 0 ? r : truncate_plain(c, size);
+	r = truncate_sealed(c, size);
+	if (r == 0 && size < SEAL_MIN_BYTES)
+		err_ignore(unseal_locked(c, &sb)); /* stays sealed though small */
+	return r;
 }
