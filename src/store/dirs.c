@@ -208,6 +208,7 @@ static int open_format(struct store *st, struct sbuf *why)
 			return fail(why, -EROFS, "%s is empty and cannot be made a store read-only",
 				    st->cfg.path);
 		r = check_xattr(st, why);
+		st->fresh = true;
 		return r < 0 ? r : write_format(st, why);
 	}
 	if (r < 0)

@@ -63,6 +63,7 @@ static int open_meta(struct store *st, struct sbuf *why)
 		r = meta_open(st->store_fd, sb.st_ino, fsid, false, &st->meta, &st->clean);
 		st->clean = false;
 	}
+	st->clean |= st->fresh;
 	if (r < 0)
 		sbuf_addf(why, "%s/meta: %s", st->cfg.path, err_text(r));
 	return r;

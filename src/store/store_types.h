@@ -66,6 +66,7 @@ struct store {
 	struct log *log;
 	int store_fd, tree_fd, objects_fd, trash_fd, damaged_fd, lock_fd, barrier_fd;
 	bool read_only, privileged;
+	bool fresh;             /* made by this mount */
 	bool clean;             /* the index was trustworthy at open */
 	enum fs_type fs_type;
 	const char *xattr;      /* the record's name */
