@@ -63,8 +63,9 @@ struct planes_scratch {
 	uint8_t top[PLANES_RUN + 64] __attribute__((aligned(64)));
 	uint8_t fill[PLANES_LOWS_MAX][PLANES_RUN] __attribute__((aligned(64)));
 	uint8_t esc[PLANES_RUN + 64];
-	uint8_t off_run[PLANES_RUN];
-	uint8_t off_wave[PLANES_COLS_MAX + PLANES_RUN]; /* column offsets, repeated */
+	uint8_t off_run[PLANES_RUN] __attribute__((aligned(64)));
+	/* Column offsets, repeated. */
+	uint8_t off_wave[PLANES_COLS_MAX + PLANES_RUN] __attribute__((aligned(64)));
 	uint8_t off[PLANES_COLS_MAX];                   /* the encoder's choice */
 	uint32_t sum[PLANES_COLS_MAX], count[PLANES_COLS_MAX];
 	uint32_t hist[256];

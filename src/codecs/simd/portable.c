@@ -116,18 +116,23 @@ void planes_colsum_portable(const uint8_t *top, size_t n, uint32_t *sum, uint32_
 	}
 }
 
-/* Puts the 64-element rows of one block's codes into one part's bytes. */
-static void pack_part(const uint8_t *code, unsigned shift, unsigned bits, uint8_t *out)
-{
-	unsigned per = 8 / bits, mask = (1u << bits) - 1;
+#define EACH(byte) (0x0101010101010101ull * (byte))
 
-	for (unsigned g = 0; g < bits; g++, out += 64, code += 64 * per) {
-		memset(out, 0, 64);
-		for (unsigned k = 0; k < per; k++)
-			for (unsigned i = 0; i < 64; i++)
-				out[i] |= (uint8_t)((code[64 * k + i] >> shift & mask)
-						    << bits * k);
-	}
+/* Puts the 64-element rows of one block's codes into one part's bytes: eight
+ * bytes at a time, which no shift here mixes after masking. */
+static inline void pack_part(const uint8_t *code, unsigned shift, unsigned bits, uint8_t *out)
+{
+	unsigned per = 8 / bits;
+	uint64_t mask = EACH((1ull << bits) - 1);
+
+	for (unsigned g = 0; g < bits; g++, out += 64, code += 64 * per)
+		for (unsigned i = 0; i < 64; i += 8) {
+			uint64_t v = 0;
+
+			for (unsigned k = 0; k < per; k++)
+				v |= (le64_get(code + 64 * k + i) >> shift & mask) << bits * k;
+			le64_put(out + i, v);
+		}
 }
 
 static size_t pack_portable(const struct fix_dict *d, const uint8_t *top, size_t n_blocks,
@@ -142,60 +147,73 @@ static size_t pack_portable(const struct fix_dict *d, const uint8_t *top, size_t
 			*e = top[i];
 			e += code[i] == escape;
 		}
-		for (unsigned p = 0, shift = 0; p < FIX_PARTS; p++) {
-			unsigned bits = fix_part_bits(p);
-
-			if (!fix_part_used(d->width, p))
-				continue;
-			pack_part(code, shift, bits, out[p] + b * bits * 64);
-			shift += bits;
-		}
+		if (d->width & 4)
+			pack_part(code, 0, 4, out[0] + b * 256);
+		if (d->width & 2)
+			pack_part(code, d->width & 4, 2, out[1] + b * 128);
+		if (d->width & 1)
+			pack_part(code, d->width & 6, 1, out[2] + b * 64);
 	}
 	return (size_t)(e - esc);
 }
 
-static void unpack_part(const uint8_t *in, unsigned shift, unsigned bits, uint8_t *code)
+/* The inverse; adds to the codes. */
+static inline void unpack_part(const uint8_t *in, unsigned shift, unsigned bits, uint8_t *code)
 {
-	unsigned per = 8 / bits, mask = (1u << bits) - 1;
+	unsigned per = 8 / bits;
+	uint64_t mask = EACH((1ull << bits) - 1);
 
 	for (unsigned g = 0; g < bits; g++, in += 64, code += 64 * per)
-		for (unsigned k = 0; k < per; k++)
-			for (unsigned i = 0; i < 64; i++)
-				code[64 * k + i] |= (uint8_t)((in[i] >> bits * k & mask)
-							      << shift);
+		for (unsigned i = 0; i < 64; i += 8) {
+			uint64_t v = le64_get(in + i);
+
+			for (unsigned k = 0; k < per; k++) {
+				uint8_t *to = code + 64 * k + i;
+
+				le64_put(to, le64_get(to) | (v >> bits * k & mask) << shift);
+			}
+		}
+}
+
+/* A bit 7 for every one of 8 codes (each under 128) that is the escape. */
+static inline uint64_t escapes_of(const uint8_t *code, unsigned escape)
+{
+	return ~((le64_get(code) ^ EACH(escape)) + EACH(0x7full)) & EACH(0x80ull);
+}
+
+/* Puts a block's escapes in place; false when they do not suffice. */
+static bool put_escapes(const uint8_t *code, unsigned escape, struct fix_planes *in, uint8_t *top)
+{
+	for (unsigned i = 0; i < FIX_BLOCK; i += 8)
+		for (uint64_t m = escapes_of(code + i, escape); m; m &= m - 1) {
+			if (in->esc == in->esc_end)
+				return false;
+			top[i + (unsigned)__builtin_ctzll(m) / 8] = *in->esc++;
+		}
+	return true;
 }
 
 static bool unpack_portable(const struct fix_dict *d, struct fix_planes *in, size_t n_blocks,
 			    uint8_t *top)
 {
-	uint16_t at[FIX_BLOCK + 1];
 	uint8_t code[FIX_BLOCK];
-	unsigned escape = (1u << d->width) - 1;
 
 	for (size_t b = 0; b < n_blocks; b++, top += FIX_BLOCK) {
-		unsigned n_esc = 0;
-
 		memset(code, 0, sizeof(code));
-		for (unsigned p = 0, shift = 0; p < FIX_PARTS; p++) {
-			unsigned bits = fix_part_bits(p);
-
-			if (!fix_part_used(d->width, p))
-				continue;
-			unpack_part(in->part[p], shift, bits, code);
-			in->part[p] += bits * 64;
-			shift += bits;
-		}
-		for (unsigned i = 0; i < FIX_BLOCK; i++) { /* without a branch per escape */
+		if (d->width & 4)
+			unpack_part(in->part[0] + b * 256, 0, 4, code);
+		if (d->width & 2)
+			unpack_part(in->part[1] + b * 128, d->width & 4, 2, code);
+		if (d->width & 1)
+			unpack_part(in->part[2] + b * 64, d->width & 6, 1, code);
+		for (unsigned i = 0; i < FIX_BLOCK; i++)
 			top[i] = d->value[code[i]];
-			at[n_esc] = (uint16_t)i;
-			n_esc += code[i] == escape;
-		}
-		if (n_esc > (size_t)(in->esc_end - in->esc))
+		if (!put_escapes(code, (1u << d->width) - 1, in, top))
 			return false;
-		for (unsigned i = 0; i < n_esc; i++)
-			top[at[i]] = in->esc[i];
-		in->esc += n_esc;
 	}
+	for (unsigned p = 0; p < FIX_PARTS; p++)
+		if (fix_part_used(d->width, p))
+			in->part[p] += n_blocks * fix_part_bits(p) * 64;
 	return true;
 }
 
