@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# The FUSE layer alone, over a test double of the store: what fails here is not
+# the store's fault. Every way of serving, then the control files.
+# TIMEOUT: 300
+# ASAN
+. "$(dirname "$0")/../lib/case.sh"
+KVCACHEFS=$BUILD/tests/fs/kvcachefs-fake
+case_begin
+need_root
+need_built "$BUILD/tests/fs/posix"
+export POSIX_ENTRIES=3000 # the double holds a descriptor per name
+for paths in auto cached stream passthrough; do
+	mount_fs -o allow_other,paths=$paths
+	chmod 777 "$MNT"
+	note "paths=$paths"
+	expect "$BUILD/tests/fs/posix" "$MNT"
+	umount_fs
+done
+
+# A slow operation asked for by xattr must not hold up the rest.
+mount_fs -o allow_other,serve_threads=1
+echo x >"$MNT/f"
+for _ in 1 2 3 4 5 6 7 8; do
+	setfattr -n user.kvcache.seal -v 1 "$MNT/f" 2>/dev/null &
+	CASE_PIDS+=($!)
+done
+start=$(date +%s%N)
+for i in $(seq 100); do echo "$i" >"$MNT/g$i"; done
+expect_between $((($(date +%s%N) - start) / 1000000)) 0 700 "ms of 100 creates beside sealing"
+umount_fs
+
+# A million contexts are listed in bounded memory, and closing early ends it.
+export KVCACHEFS_FAKE_CONTEXTS=1000000
+mount_fs -o allow_other
+head -c 100 "$MNT/.kvcachefs/contexts" >/dev/null
+expect_eq "$(wc -l <"$MNT/.kvcachefs/contexts")" 1000001 lines
+expect_eq "$(tail -n 1 "$MNT/.kvcachefs/contexts" | cut -f15)" 'made/up\011999999.bin'
+expect_between "$(awk '/VmHWM/ { print $2 }' "/proc/$FS_PID/status")" 0 100000 "peak kB"
+exec 7<"$MNT/.kvcachefs/contexts"
+read -r -u 7 line
+kill -TERM "$FS_PID" # with the listing and its producer alive
+wait_fs 30 || fail "does not end while contexts is open"
+exec 7<&-
+FS_PID=
+case_end

@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# POSIX semantics, as root and as two ordinary users, on every way of serving;
+# the cases themselves must pass on the filesystem below.
+# TIMEOUT: 600
+# SLOW
+. "$(dirname "$0")/../lib/case.sh"
+case_begin
+need_root
+need_built "$BUILD/tests/fs/posix"
+export POSIX_ENTRIES=20000
+mkdir "$T/reference"
+expect "$BUILD/tests/fs/posix" "$T/reference"
+for paths in auto cached stream passthrough; do
+	mount_fs -o allow_other,settle=0s,paths=$paths
+	chmod 777 "$MNT"
+	note "paths=$paths"
+	expect "$BUILD/tests/fs/posix" "$MNT"
+	umount_fs
+done
+case_end
