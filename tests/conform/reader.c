@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* What reader_read, reader_copy and reader_decode_all promise, over each tier. */
+#include "store/read.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codecs/codec.h"
+#include "reading.h"
+#include "testlib.h"
+
+static const struct reading_config kinds[] = {
+	{ .tier = RTIER_MEM, .threads = 2 },
+	{ .tier = RTIER_MEM, .threads = 0 }, /* the serial twin */
+	{ .tier = RTIER_SSD, .threads = 2 },
+	{ .tier = RTIER_MEM, .threads = 1, .budget_bytes = 40u << 20, .window_bytes = 1u << 20 },
+};
+#define BAD 7u /* the chunk that is damaged: behind the first MiB */
+#define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static void read_everywhere(struct reading *f)
+{
+	struct read_state rs = { 0 };
+	uint64_t seed = 1, size = f->size;
+	size_t good;
+
+	/* in a row, in sizes that fall on and off chunk borders */
+	for (unsigned step = 0; step < 3; step++) {
+		size_t len = (size_t[]) { 1u << 20, 131072, 65537 }[step];
+
+		memset(&rs, 0, sizeof(rs));
+		for (uint64_t off = 0; off < size; off += len)
+			CHECK_EQ(reading_check(f, &rs, off, len, size, NULL), 0);
+		CHECK_EQ(rs.total, size);
+	}
+	for (unsigned i = 0; i < 600; i++) {
+		uint64_t off = test_rand(&seed) % size;
+		size_t len = (size_t)(test_rand(&seed) % (i & 1 ? 1u << 20 : 5000)) + 1;
+		uint64_t cut = i % 5 == 0 ? off + len / 2 : size; /* EOF within the request */
+
+		cut = cut < size ? cut : size;
+		CHECK_EQ(reading_check(f, &rs, off, len, cut, NULL), 0);
+	}
+	/* at and behind the end; a file longer than the object */
+	CHECK_EQ(reading_check(f, &rs, size, 10, size, &good), 0);
+	CHECK_EQ(good, 0);
+	CHECK_EQ(reading_check(f, &rs, size - 5, 10000, size + 70, &good), 0);
+	CHECK_EQ(good, 75);
+	CHECK_EQ(reading_check(f, &rs, size + 10, 3u << 20, size + (4u << 20), &good), 0);
+	CHECK_EQ(good, 3u << 20);
+	/* truncated: zeros from valid_bytes on */
+	f->src.valid_bytes = size / 2 + 13;
+	CHECK_EQ(reading_check(f, &rs, size / 2 - 100000, 400000, size, NULL), 0);
+	CHECK_EQ(reading_check(f, &rs, 0, size, size, NULL), 0);
+	f->src.valid_bytes = UINT64_MAX;
+}
+
+static void copy_and_decode_all(struct reading *f)
+{
+	uint64_t seed = 5, sizes[] = { f->size, f->size - 12345, f->size + 9999, 1, 0 };
+	uint8_t *buf = malloc(f->size + 20000);
+
+	CHECK(buf);
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t off = test_rand(&seed) % f->size;
+		size_t len = (size_t)(test_rand(&seed) % (f->size - off));
+
+		CHECK_EQ(reader_copy(f->reader, &f->src, off, buf, len), 0);
+		CHECK(!memcmp(buf, f->data + off, len));
+	}
+	CHECK_EQ(reader_copy(f->reader, &f->src, f->size - 3, buf, 10), 0);
+	CHECK(!memcmp(buf + 3, "\0\0\0\0\0\0", 7));
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint64_t n = sizes[i] < f->size ? sizes[i] : f->size;
+
+		memset(buf, 0xa5, f->size + 20000);
+		CHECK_EQ(reader_decode_all(f->reader, &f->src, buf, sizes[i], NULL), 0);
+		CHECK(!memcmp(buf, f->data, n));
+		for (uint64_t k = n; k < sizes[i]; k++)
+			CHECK(buf[k] == 0);
+		CHECK(buf[sizes[i]] == 0xa5);
+	}
+	f->src.valid_bytes = f->size / 3;
+	CHECK_EQ(reader_decode_all(f->reader, &f->src, buf, f->size, NULL), 0);
+	CHECK(!memcmp(buf, f->data, f->size / 3));
+	for (uint64_t k = f->size / 3; k < f->size; k++)
+		CHECK(buf[k] == 0);
+	f->src.valid_bytes = UINT64_MAX;
+	_Atomic bool cancel = true;
+	CHECK_EQ(reader_decode_all(f->reader, &f->src, buf, f->size, &cancel), -KVFS_ECANCELED);
+	free(buf);
+}
+
+/* From the device, from a partial and from a complete replica. */
+static void ranges(const struct reading_config *c)
+{
+	struct reading f;
+
+	reading_create(&f, c);
+	read_everywhere(&f);
+	copy_and_decode_all(&f);
+	reading_replica(&f, 2, 9);
+	CHECK(!replica_complete(f.rep));
+	reader_forget(f.reader, f.obj);
+	read_everywhere(&f);
+	copy_and_decode_all(&f);
+	if (!c->budget_bytes) {
+		reading_replica(&f, 0, 2);
+		reading_replica(&f, 9, UINT32_MAX);
+		CHECK(replica_complete(f.rep));
+		CHECK(replica_bytes(f.rep) > 0);
+		reader_forget(f.reader, f.obj);
+		read_everywhere(&f);
+		copy_and_decode_all(&f);
+	}
+	reading_destroy(&f);
+}
+
+/* Damage is an error at its chunk, everything in front of it is delivered. */
+static void damage(unsigned threads)
+{
+	struct reading_config c = { .tier = RTIER_MEM, .threads = threads };
+	struct reading f;
+	struct read_state rs = { 0 };
+	struct reader_stats st;
+	uint64_t at, off, end;
+	size_t good;
+	uint8_t *buf;
+
+	reading_create(&f, &c);
+	at = reading_stored_at(&f, BAD) + 1000;
+	reading_destroy(&f);
+	c.flip_at = at;
+	reading_create(&f, &c);
+	off = f.obj->chunks[BAD].off_bytes;
+	end = off + f.obj->chunks[BAD].len_bytes;
+	CHECK_EQ(reading_check(&f, &rs, 0, 1u << 20, f.size, &good), 0);
+	CHECK_EQ(reading_check(&f, &rs, off - 70000, 400000, f.size, &good), -KVFS_ECHECKSUM);
+	CHECK_EQ(good, 70000);
+	for (unsigned i = 0; i < 3; i++) /* not cached as good, nor as bad for others */
+		CHECK_EQ(reading_check(&f, &rs, off + i, 10, f.size, &good), -KVFS_ECHECKSUM);
+	CHECK_EQ(reading_check(&f, &rs, end, f.size - end, f.size, &good), 0);
+	reader_stats(f.reader, &st);
+	CHECK(st.checksum_errors >= 2);
+	CHECK((buf = malloc(f.size)) != NULL);
+	CHECK_EQ(reader_copy(f.reader, &f.src, off - 10, buf, 20), -KVFS_ECHECKSUM);
+	CHECK_EQ(reader_decode_all(f.reader, &f.src, buf, f.size, NULL), -KVFS_ECHECKSUM);
+	/* a replica that has the chunk heals it */
+	reading_replica(&f, BAD, BAD + 1);
+	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
+	CHECK_EQ(reader_decode_all(f.reader, &f.src, buf, f.size, NULL), 0);
+	CHECK(!memcmp(buf, f.data, f.size));
+	free(buf);
+	reading_destroy(&f);
+}
+
+/* A damaged replica is passed over while the object is good. */
+static void damaged_replica(void)
+{
+	struct reading_config c = { .tier = RTIER_MEM, .threads = 2 };
+	struct reading f;
+	struct read_state rs = { 0 };
+	uint8_t *buf;
+
+	reading_create(&f, &c);
+	reading_replica(&f, 0, UINT32_MAX);
+	for (uint32_t i = 0; i < f.obj->n_chunks; i++) {
+		unsigned codec;
+		const void *p;
+		size_t len;
+
+		CHECK(replica_find(f.rep, i, &codec, &p, &len));
+		if (i % 2 && len)
+			((uint8_t *)(uintptr_t)p)[len / 2] ^= 1;
+	}
+	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
+	CHECK((buf = malloc(f.size)) != NULL);
+	reader_forget(f.reader, f.obj);
+	CHECK_EQ(reader_decode_all(f.reader, &f.src, buf, f.size, NULL), 0);
+	CHECK(!memcmp(buf, f.data, f.size));
+	free(buf);
+	reading_destroy(&f);
+}
+
+/* Pins survive forget and shrink; a file cut short is an error. */
+static void forget_while_pinned(void)
+{
+	struct reading_config c = { .tier = RTIER_MEM, .threads = 2 };
+	struct reading f;
+	struct read_state rs = { 0 };
+	struct read_reply ret = { .scratch_len = 1u << 20 };
+
+	reading_create(&f, &c);
+	CHECK((ret.scratch = malloc(ret.scratch_len)) != NULL);
+	CHECK_EQ(reader_read(f.reader, &f.src, &rs, 300000, 1u << 20, f.size, &ret), 0);
+	CHECK(ret.n_pins > 0);
+	reader_forget(f.reader, f.obj);
+	reader_shrink(f.reader, UINT64_MAX);
+	for (uint64_t i = 1, pos = 300000; i <= ret.n; pos += ret.iov[i++].iov_len)
+		CHECK(!memcmp(ret.iov[i].iov_base, f.data + pos, ret.iov[i].iov_len));
+	CHECK_EQ(reading_check(&f, &rs, 300000, 100, f.size, NULL), 0);
+	reader_done(f.reader, &ret);
+	reader_forget(f.reader, f.obj);
+	free(ret.scratch);
+	reading_destroy(&f);
+}
+
+/* A window as small as it may be: long requests over many chunks still work. */
+static void tiny_window(void)
+{
+	const struct tobj_part parts[] = {
+		{ .len = 24u << 20, .chunk_bytes = 3u << 20, .codec = CODEC_PLANES_HUF, .elem = ELEM_BF16 },
+		{ .len = 200, .chunk_bytes = 1, .codec = CODEC_RAW },
+	};
+	struct reading_config c = { .tier = RTIER_MEM, .threads = 1, .budget_bytes = 30u << 20,
+				    .window_bytes = 1, .parts = parts, .n_parts = 2 };
+	struct reading f;
+	struct read_state rs = { 0 };
+
+	reading_create(&f, &c);
+	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
+	CHECK_EQ(reading_check(&f, &rs, 1u << 20, 1u << 20, f.size, NULL), 0);
+	CHECK_EQ(reading_check(&f, &rs, 2u << 20, 20u << 20, f.size, NULL), 0);
+	reading_destroy(&f);
+}
+
+/* ---- injected faults ------------------------------------------------------ */
+
+struct fault_case {
+	struct reading *f;
+	uint8_t *buf;
+};
+
+static int create_and_destroy(void *arg)
+{
+	struct reading *f = arg;
+	struct reader_config rc = {
+		.budget = &f->budget, .workers = f->workers, .ssd = f->tier,
+		.window_bytes = 8u << 20, .buffer_bytes = 8u << 20, .ahead_chunks = 4,
+	};
+	uint64_t before = budget_used(&f->budget);
+	struct reader *r;
+	int err = reader_create(&rc, &r);
+
+	if (!err)
+		reader_destroy(r);
+	CHECK_EQ(budget_used(&f->budget), before);
+	return err;
+}
+
+static int read_all(void *arg)
+{
+	struct fault_case *c = arg;
+	struct read_state rs = { 0 };
+	size_t good;
+	int err;
+
+	reader_shrink(c->f->reader, UINT64_MAX); /* so that buffers are made anew */
+	reader_forget(c->f->reader, c->f->obj);
+	err = reading_check(c->f, &rs, 0, c->f->size, c->f->size, &good);
+	CHECK(err || good == c->f->size);
+	return err;
+}
+
+static int decode_all(void *arg)
+{
+	struct fault_case *c = arg;
+
+	reader_shrink(c->f->reader, UINT64_MAX);
+	reader_forget(c->f->reader, c->f->obj);
+	return reader_decode_all(c->f->reader, &c->f->src, c->buf, c->f->size, NULL);
+}
+
+static int make_replica(void *arg)
+{
+	struct reading *f = arg;
+	struct replica *rep;
+	int err = replica_create(f->arena, f->obj, &rep);
+
+	if (!err)
+		err = replica_add(rep, 3, CODEC_RAW, f->data, 1000);
+	else
+		return err;
+	CHECK_EQ(replica_bytes(rep), err ? 0 : 4096);
+	replica_put(rep);
+	return err;
+}
+
+static void faults(unsigned threads)
+{
+	static const struct tobj_part parts[] = {
+		{ .len = 1u << 20, .chunk_bytes = 64u << 10, .codec = CODEC_PLANES_HUF, .elem = ELEM_BF16 },
+		{ .len = 1u << 20, .chunk_bytes = 300u << 10, .codec = CODEC_ZSTD },
+	};
+	const struct reading_config c = { .tier = RTIER_MEM, .threads = threads, .parts = parts,
+					  .n_parts = 2 };
+	struct fault_case fc;
+	struct reading f;
+
+	reading_create(&f, &c);
+	fc = (struct fault_case) { .f = &f, .buf = malloc(f.size) };
+	CHECK(fc.buf);
+	if (test_fault_loop(FAULT_ALLOC, create_and_destroy, &f) >= 0) {
+		CHECK(test_fault_loop(FAULT_ALLOC, make_replica, &f) >= 2);
+		CHECK(test_fault_loop(FAULT_READ, read_all, &fc) >= 20);
+		CHECK(test_fault_loop(FAULT_READ, decode_all, &fc) >= 20);
+		CHECK(test_fault_loop(FAULT_ALLOC, read_all, &fc) > 0);
+		CHECK(test_fault_loop(FAULT_ALLOC, decode_all, &fc) > 0);
+	}
+	free(fc.buf);
+	reading_destroy(&f);
+}
+
+int main(void)
+{
+	for (unsigned i = 0; i < N_KINDS; i++)
+		ranges(&kinds[i]);
+	damage(2);
+	damage(0);
+	damaged_replica();
+	forget_while_pinned();
+	tiny_window();
+	faults(2);
+	faults(0);
+	return 0;
+}
