@@ -96,17 +96,14 @@ void layout_veto(struct layout *l, const char *fmt, ...)
 uint8_t layout_main_elem(const struct layout *l)
 {
 	uint64_t bytes[ELEM_TYPES_] = { 0 };
-	uint64_t covered = 0;
 	uint8_t best = ELEM_BYTES;
 
-	for (uint32_t i = 0; i < l->n_regions; i++) {
+	for (uint32_t i = 0; i < l->n_regions; i++)
 		bytes[l->regions[i].elem] += l->regions[i].len_bytes;
-		covered += l->regions[i].len_bytes;
-	}
 	for (uint8_t e = 1; e < ELEM_TYPES_; e++)
 		if (bytes[e] > bytes[best])
 			best = e;
-	return covered >= l->size_bytes / 2 ? best : ELEM_BYTES;
+	return best;
 }
 
 bool layout_axes_bytes(const struct layout_axes *a, unsigned elem, uint64_t *ret_bytes)
@@ -179,8 +176,8 @@ static void tensor_place(const struct layout_axes *a, unsigned t, uint64_t i, ui
 	}
 }
 
-int layout_add_tensor(struct layout *l, const struct layout_axes *a, uint64_t off,
-		      unsigned elem, unsigned kind, uint32_t layer)
+int layout_add_tensor(struct layout *l, const struct layout_axes *a, uint64_t off, unsigned elem,
+		      unsigned kind, uint32_t layer)
 {
 	struct layout_region r = { .elem = (uint8_t)elem, .kind = (uint8_t)kind, .layer = layer };
 	uint32_t es = elem_bytes(elem);

@@ -34,8 +34,7 @@ WUR int layout_add(struct layout *l, const struct layout_region *r);
 bool layout_sane(const struct layout *l);
 /* Must stay exact; the first reason stays. */
 void layout_veto(struct layout *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Element type that covers most bytes; ELEM_BYTES when regions cover less than
- * half of the file. */
+/* Element type of most bytes in regions; ELEM_BYTES without regions. */
 uint8_t layout_main_elem(const struct layout *l);
 
 /* Product of the axes times the element: false on overflow or a zero axis. */

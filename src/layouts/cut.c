@@ -39,14 +39,13 @@ static void cut_opaque(struct cut *c, uint64_t off, uint64_t end)
 		off += whole * c->target;
 	}
 	while (off < end) {
-		uint64_t next = (off / c->target + 1) * c->target;
+		uint64_t left = end - off, len = c->target - off % c->target;
 
-		if (next > end || end - next < c->target / 4) /* no short tail */
-			next = end - off <= c->max ? end : next;
-		if (next > end)
-			next = end;
-		emit(c, off, (uint32_t)(next - off), &opaque);
-		off = next;
+		/* no short tail, unless it must be */
+		if (len > left || (left - len < c->target / 4 && left <= c->max))
+			len = left;
+		emit(c, off, (uint32_t)len, &opaque);
+		off += len;
 	}
 }
 

@@ -32,10 +32,14 @@ static const char *order_alias(const char *s)
 	static const struct {
 		const char *name, *order;
 	} table[] = {
-		{ "layer_first", "2LTHD" }, { "page_first", "2TLHD" },
-		{ "page_first_direct", "2LTHD" }, { "page_head", "2HTLD" },
-		{ "kv_2ltd", "2LTD" },      { "kv_t2d", "T2D" },
-		{ "kv_2td", "2TD" },        { "kv_mla", "LTD" },
+		{ "layer_first", "2LTHD" },
+		{ "page_first", "2TLHD" },
+		{ "page_first_direct", "2LTHD" },
+		{ "page_head", "2HTLD" },
+		{ "kv_2ltd", "2LTD" },
+		{ "kv_t2d", "T2D" },
+		{ "kv_2td", "2TD" },
+		{ "kv_mla", "LTD" },
 		{ "kv_mla_fmt", "LTD" },
 	};
 
@@ -150,7 +154,8 @@ static bool is_word(const char *s, const char *word)
 {
 	size_t from = strspn(s, " \t\n"), len = strlen(word);
 
-	return !strncasecmp(s + from, word, len) && !s[from + len + strspn(s + from + len, " \t\n")];
+	return !strncasecmp(s + from, word, len) &&
+	       !s[from + len + strspn(s + from + len, " \t\n")];
 }
 
 int declared_parse(const char *s, struct declared *ret, char *why, size_t why_len)
@@ -219,7 +224,7 @@ static uint64_t axis_len(const struct declared *d, char letter)
 static int declared_axes(const struct declared *d, uint64_t payload, struct layout_axes *a)
 {
 	char open = !has(d, 'N') ? 'T' : 'N';
-	uint64_t unit = elem_bytes((unsigned)d->elem), n;
+	uint64_t unit = elem_bytes((unsigned)d->elem), n, rest;
 	unsigned at = 0;
 
 	*a = (struct layout_axes){ .n = d->n };
@@ -233,10 +238,11 @@ static int declared_axes(const struct declared *d, uint64_t payload, struct layo
 	}
 	if (!unit || payload < unit)
 		return -KVFS_ENOLAYOUT;
-	n = payload / unit;
-	if (a->len[at] && a->len[at] != n)
+	n = a->len[at] ? a->len[at] : payload / unit;
+	if (n > payload / unit)
 		return -KVFS_ENOLAYOUT;
-	if (payload % unit && payload % unit >= d->pad)
+	rest = payload - n * unit;
+	if (rest && rest >= d->pad)
 		return -KVFS_ENOLAYOUT;
 	a->len[at] = n;
 	if (!has(d, 'H') && d->heads)
@@ -250,7 +256,8 @@ static bool has_magic(const struct layout_input *in)
 
 	if (layout_read(in, head, sizeof(head), 0))
 		return false;
-	return !memcmp(head, "\x93NUMPY", 6) || !memcmp(head, "qsgg", 4) || !memcmp(head, "nsgg", 4);
+	return !memcmp(head, "\x93NUMPY", 6) || !memcmp(head, "qsgg", 4) ||
+	       !memcmp(head, "nsgg", 4);
 }
 
 static int declared_recognise(const struct layout_input *in, struct layout *ret)

@@ -16,10 +16,10 @@
 #define JSON_DEPTH_MAX 16
 
 struct json {
-	char *p, *end;    /* borrowed, overwritten */
-	uint32_t left;    /* values still allowed */
+	char *p, *end; /* borrowed, overwritten */
+	uint32_t left; /* values still allowed */
 	unsigned depth;
-	bool first;       /* nothing read yet of the innermost object or array */
+	bool first; /* nothing read yet of the innermost object or array */
 };
 
 void json_init(struct json *j, char *buf, size_t len, uint32_t values_max);

@@ -17,8 +17,8 @@
 
 /* Declared geometry first; then what a magic identifies; guesses last. */
 static const struct layout_ops *const layout_table[] = {
-	&layout_declared,   &layout_llama_state, &layout_npy,     &layout_lmcache_gds,
-	&layout_safetensors, &layout_lmcache_fs, &layout_numeric,
+	&layout_declared,    &layout_llama_state, &layout_npy,     &layout_lmcache_gds,
+	&layout_safetensors, &layout_lmcache_fs,  &layout_numeric,
 };
 
 static const char *const layout_names[] = {
@@ -56,7 +56,8 @@ static bool path_says(const char *path, const char *word, bool at_start)
 	for (const char *p = path; *p; p++) {
 		if (strncasecmp(p, word, len))
 			continue;
-		if (!at_start || p == path || !strchr("0123456789abcdefghijklmnopqrstuvwxyz", p[-1] | 0x20))
+		if (!at_start || p == path ||
+		    !strchr("0123456789abcdefghijklmnopqrstuvwxyz", p[-1] | 0x20))
 			return true;
 	}
 	return false;

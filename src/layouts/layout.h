@@ -28,12 +28,12 @@ struct layout_region {
 	uint8_t elem;                  /* enum elem_type */
 	uint8_t transposed;            /* rows are channels */
 	uint32_t layer;
-	uint32_t row_bytes;            /* len is a multiple of it; 0 unknown */
-	uint32_t head_bytes;           /* row is a multiple of it; 0 unknown */
+	uint32_t row_bytes;  /* len is a multiple of it; 0 unknown */
+	uint32_t head_bytes; /* row is a multiple of it; 0 unknown */
 };
 
 struct layout {
-	const char *name;   /* "llama-seq", "safetensors", ...; static; "opaque" when nothing fits */
+	const char *name; /* "llama-seq", "safetensors", ...; static; "opaque" when nothing fits */
 	uint64_t size_bytes;
 	/* Sorted by offset, disjoint, inside the file; everything between them
 	 * is opaque. Owned. */
@@ -41,9 +41,9 @@ struct layout {
 	uint32_t n_regions;
 	/* For user.kvcache.layout; 0 when unknown. */
 	uint32_t layers, heads, head_dim, tokens;
-	uint8_t elem;       /* the element type of most bytes */
-	bool lossy_veto;    /* must stay exact whatever is granted */
-	char veto[64];      /* why, for people; "" when not vetoed */
+	uint8_t elem;    /* of most bytes in regions; ELEM_BYTES without regions */
+	bool lossy_veto; /* must stay exact whatever is granted */
+	char veto[64];   /* why, for people; "" when not vetoed */
 };
 
 /* What a recogniser may look at. All borrowed. */

@@ -45,10 +45,11 @@
 
 /* What the header leaves open. */
 struct llama_form {
-	bool outputs; /* session: outputs, logits and embeddings follow the architecture */
-	bool streams; /* n_stream is there */
-	bool ext;     /* 12 more bytes per cell */
-	bool no_v;    /* K only */
+	bool outputs;         /* session: outputs, logits and embeddings follow the architecture */
+	bool streams;         /* n_stream is there */
+	bool ext;             /* 12 more bytes per cell */
+	bool no_v;            /* K only */
+	bool first_recurrent; /* no keys and values before the recurrent state */
 };
 
 struct llama_parse {
@@ -64,6 +65,7 @@ struct llama_parse {
 	uint32_t layer; /* number of the module's first layer */
 	int quant;      /* ggml type of some quantised row, -1 none */
 	bool recurrent;
+	bool ambiguous; /* what was taken for K and V may be recurrent state */
 };
 
 static const struct {
@@ -72,10 +74,10 @@ static const struct {
 	uint16_t block_elems, block_bytes;
 	const char *name;
 } ggml_types[] = {
-	{ 0, ELEM_F32, 1, 4, "f32" },        { 1, ELEM_F16, 1, 2, "f16" },
-	{ 30, ELEM_BF16, 1, 2, "bf16" },     { 2, ELEM_BYTES, 32, 18, "q4_0" },
-	{ 3, ELEM_BYTES, 32, 20, "q4_1" },   { 6, ELEM_BYTES, 32, 22, "q5_0" },
-	{ 7, ELEM_BYTES, 32, 24, "q5_1" },   { 8, ELEM_BYTES, 32, 34, "q8_0" },
+	{ 0, ELEM_F32, 1, 4, "f32" },         { 1, ELEM_F16, 1, 2, "f16" },
+	{ 30, ELEM_BF16, 1, 2, "bf16" },      { 2, ELEM_BYTES, 32, 18, "q4_0" },
+	{ 3, ELEM_BYTES, 32, 20, "q4_1" },    { 6, ELEM_BYTES, 32, 22, "q5_0" },
+	{ 7, ELEM_BYTES, 32, 24, "q5_1" },    { 8, ELEM_BYTES, 32, 34, "q8_0" },
 	{ 20, ELEM_BYTES, 32, 18, "iq4_nl" },
 };
 #define GGML_TYPES (sizeof(ggml_types) / sizeof(ggml_types[0]))
@@ -293,10 +295,15 @@ static int stream(struct llama_parse *p, uint32_t *ret_layers)
 	for (uint32_t i = 0; !err && i < n_layer; i++)
 		err = tensor(p, cells, p->form.no_v ? REGION_KV : REGION_K, p->layer + i);
 	for (uint32_t i = 0; !err && i < n_layer && !p->form.no_v; i++)
-		err = trans ? tensor_trans(p, cells, p->layer + i) :
-			      tensor(p, cells, REGION_V, p->layer + i);
+		err = trans ? tensor_trans(p, cells, p->layer + i)
+			    : tensor(p, cells, REGION_V, p->layer + i);
 	if (err)
 		return err;
+	/* Before n_stream a recurrent module looked the same: one cell of f32 rows
+	 * per sequence. */
+	if (!p->form.streams && cells <= LLAMA_STREAMS_MAX && n_layer && p->l->regions &&
+	    p->l->n_regions && p->l->regions[p->l->n_regions - 1].elem == ELEM_F32)
+		p->ambiguous = true;
 	if (p->l->tokens < cells)
 		p->l->tokens = cells;
 	*ret_layers = n_layer;
@@ -349,8 +356,8 @@ static int modules(struct llama_parse *p)
 
 		if (n == LLAMA_MODULES_MAX || p->recurrent)
 			return -KVFS_ENOLAYOUT;
-		err = kv_module(p);
-		if (err == -KVFS_ENOLAYOUT) {
+		err = !n && p->form.first_recurrent ? -KVFS_ENOLAYOUT : kv_module(p);
+		if (err == -KVFS_ENOLAYOUT && (n || p->form.first_recurrent)) {
 			p->pos = pos;
 			p->l->n_regions = n_regions;
 			p->layer = layer;
@@ -405,7 +412,7 @@ static int parse_form(struct llama_parse *p, uint64_t start, bool session)
 	p->pos = start;
 	p->layer = 0;
 	p->quant = -1;
-	p->recurrent = false;
+	p->recurrent = p->ambiguous = false;
 	p->l->n_regions = 0;
 	p->l->tokens = 0;
 	if (session)
@@ -419,14 +426,17 @@ static int parse_forms(struct llama_parse *p, uint64_t start, bool session, bool
 {
 	int err = -KVFS_ENOLAYOUT;
 
-	/* Likely ones first: bit 0 flips what the version suggests of outputs. */
-	for (unsigned i = 0; i < 16 && err == -KVFS_ENOLAYOUT; i++) {
-		if ((i & 8) && !session)
-			break;
-		p->form.streams = !(i & 4);
-		p->form.no_v = i & 2;
+	/* Likely ones first. n_stream is in all files of the newer versions. */
+	for (unsigned i = 0; i < 32 && err == -KVFS_ENOLAYOUT; i++) {
+		bool flip_outputs = i & 4, no_streams = i & 8;
+
+		if ((flip_outputs && !session) || (no_streams && !old))
+			continue;
 		p->form.ext = i & 1;
-		p->form.outputs = session && old == !(i & 8);
+		p->form.no_v = i & 2;
+		p->form.outputs = session && old != flip_outputs;
+		p->form.streams = !no_streams;
+		p->form.first_recurrent = i & 16;
 		err = parse_form(p, start, session);
 	}
 	return err;
@@ -445,12 +455,15 @@ static void finish(struct llama_parse *p, bool session)
 			    t < GGML_TYPES ? ggml_types[t].name : "of another type");
 	if (p->recurrent)
 		layout_veto(l, "holds recurrent state");
+	if (p->ambiguous)
+		layout_veto(l, "may hold recurrent state");
 }
 
 static int llama_recognise(const struct layout_input *in, struct layout *ret)
 {
-	struct llama_parse p = { .in = in, .l = ret, .scan_left = LLAMA_SCAN_MAX,
-				 .ahead = LLAMA_PEEK };
+	struct llama_parse p = {
+		.in = in, .l = ret, .scan_left = LLAMA_SCAN_MAX, .ahead = LLAMA_PEEK
+	};
 	uint32_t version, n_token;
 	uint8_t head[12];
 	bool session;
@@ -462,15 +475,16 @@ static int llama_recognise(const struct layout_input *in, struct layout *ret)
 	session = le32_get(head) == LLAMA_SESSION_MAGIC;
 	version = le32_get(head + 4);
 	n_token = le32_get(head + 8);
-	if (session ? version < 9 || version > 10 :
-		      le32_get(head) != LLAMA_SEQ_MAGIC || version < 2 || version > 3)
+	if (session ? version < 9 || version > 10
+		    : le32_get(head) != LLAMA_SEQ_MAGIC || version < 2 || version > 3)
 		return -KVFS_ENOLAYOUT;
 	if (n_token > (in->size_bytes - sizeof(head)) / 4)
 		return -KVFS_ENOLAYOUT;
 	p.win = mem_alloc(LLAMA_WINDOW);
 	if (!p.win)
 		return -ENOMEM;
-	err = parse_forms(&p, sizeof(head) + 4 * (uint64_t)n_token, session, version == 9);
+	err = parse_forms(&p, sizeof(head) + 4 * (uint64_t)n_token, session,
+			  session ? version == 9 : version == 2);
 	if (!err)
 		finish(&p, session);
 	mem_free(p.win);

@@ -21,8 +21,14 @@
 #define LMCACHE_GDS_HEADER 4088u
 
 static const uint8_t lmcache_dtypes[] = {
-	[1] = ELEM_F16, [2] = ELEM_F16, [3] = ELEM_BF16, [4] = ELEM_F32,
-	[5] = ELEM_BYTES /* f64 */, [6] = ELEM_BYTES /* u8 */, [7] = ELEM_F8E4M3, [8] = ELEM_F8E5M2,
+	[1] = ELEM_F16,
+	[2] = ELEM_F16,
+	[3] = ELEM_BF16,
+	[4] = ELEM_F32,
+	[5] = ELEM_BYTES /* f64 */,
+	[6] = ELEM_BYTES /* u8 */,
+	[7] = ELEM_F8E4M3,
+	[8] = ELEM_F8E5M2,
 };
 static const uint8_t lmcache_dtype_bytes[] = { 1, 2, 2, 2, 4, 8, 1, 1, 1 };
 #define LMCACHE_DTYPES (sizeof(lmcache_dtypes) / sizeof(lmcache_dtypes[0]))
@@ -105,7 +111,8 @@ static int lmcache_fs_recognise(const struct layout_input *in, struct layout *re
 	order = fmt < 7 ? lmcache_order((int32_t)fmt) : NULL;
 	if (!order || !lmcache_axes(order, dim, 4, &a))
 		return -KVFS_ENOLAYOUT;
-	err = lmcache_payload(ret, &a, sizeof(b), lmcache_dtypes[dtype], lmcache_dtype_bytes[dtype]);
+	err = lmcache_payload(ret, &a, sizeof(b), lmcache_dtypes[dtype],
+			      lmcache_dtype_bytes[dtype]);
 	ret->elem = layout_main_elem(ret);
 	return err;
 }

@@ -20,8 +20,8 @@
 #define NPY_HEADER_MAX 4096u
 
 struct npy {
-	char kind;       /* of descr: 'f', 'i', 'u', 'V', ... */
-	bool swapped;    /* big-endian */
+	char kind;    /* of descr: 'f', 'i', 'u', 'V', ... */
+	bool swapped; /* big-endian */
 	uint32_t es;
 	bool fortran;
 	unsigned rank;

@@ -47,8 +47,8 @@ static uint32_t run_length(const struct layout_region *r, uint32_t n, uint64_t *
 	return i;
 }
 
-static void put_run(const struct layout_region *r, uint32_t count, uint64_t stride,
-		    uint8_t step, struct sbuf *b)
+static void put_run(const struct layout_region *r, uint32_t count, uint64_t stride, uint8_t step,
+		    struct sbuf *b)
 {
 	struct kvfs_layout_run d = {
 		.off_bytes = htole64(r->off_bytes),

@@ -33,10 +33,10 @@ struct st_words {
 
 /* Words that make a tensor something else, whatever else its name says. */
 static const char *const st_other[] = {
-	"tq",    "scale", "scales", "bias",  "biases", "zero",  "zeros",   "conv",  "ssm",
-	"mamba", "recurrent", "indexer", "index", "pos", "position", "positions", "token",
-	"tokens", "ids",  "mask",   "logits", "hidden", "weight", "weights", "proj",  "norm",
-	"embed", "lora", "draft",
+	"tq",    "scale",  "scales",    "bias",    "biases", "zero",   "zeros",    "conv",
+	"ssm",   "mamba",  "recurrent", "indexer", "index",  "pos",    "position", "positions",
+	"token", "tokens", "ids",       "mask",    "logits", "hidden", "weight",   "weights",
+	"proj",  "norm",   "embed",     "lora",    "draft",
 };
 
 static void st_word(const char *w, size_t len, struct st_words *s)
@@ -45,9 +45,9 @@ static void st_word(const char *w, size_t len, struct st_words *s)
 		const char *word;
 		uint8_t kind;
 	} kinds[] = {
-		{ "k", REGION_K },     { "key", REGION_K },     { "keys", REGION_K },
-		{ "v", REGION_V },     { "value", REGION_V },   { "values", REGION_V },
-		{ "kv", REGION_KV },   { "kvcache", REGION_KV }, { "kvs", REGION_KV },
+		{ "k", REGION_K },   { "key", REGION_K },      { "keys", REGION_K },
+		{ "v", REGION_V },   { "value", REGION_V },    { "values", REGION_V },
+		{ "kv", REGION_KV }, { "kvcache", REGION_KV }, { "kvs", REGION_KV },
 	};
 
 	s->words++;

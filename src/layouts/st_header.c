@@ -101,19 +101,19 @@ static int st_tensor(struct json *j, struct st_tensor *t)
 	while (!err && (more = json_key(j, &key)) != 0) {
 		if (more < 0)
 			return more;
-		bit = !strcmp(key, "dtype")        ? DTYPE :
-		      !strcmp(key, "shape")        ? SHAPE :
-		      !strcmp(key, "data_offsets") ? OFFSETS :
-		      !strcmp(key, "fmt")          ? FMT :
-						     0;
+		bit = !strcmp(key, "dtype")          ? DTYPE
+		      : !strcmp(key, "shape")        ? SHAPE
+		      : !strcmp(key, "data_offsets") ? OFFSETS
+		      : !strcmp(key, "fmt")          ? FMT
+						     : 0;
 		if (seen & bit)
 			return -KVFS_EFORMAT;
 		seen |= bit;
-		err = bit == DTYPE   ? st_dtype(j, t) :
-		      bit == SHAPE   ? st_shape(j, t) :
-		      bit == OFFSETS ? st_offsets(j, t) :
-		      bit == FMT     ? st_fmt(j, t) :
-				       json_skip(j);
+		err = bit == DTYPE     ? st_dtype(j, t)
+		      : bit == SHAPE   ? st_shape(j, t)
+		      : bit == OFFSETS ? st_offsets(j, t)
+		      : bit == FMT     ? st_fmt(j, t)
+				       : json_skip(j);
 	}
 	if (!err && ((seen & 7) != 7 || !st_fits(t)))
 		err = -KVFS_EFORMAT;
@@ -125,7 +125,8 @@ static void st_note_class(struct st_file *f, const char *key, const char *value)
 {
 	uint64_t i;
 
-	if (strncmp(key, "2.", 2) || units_parse_u64(key + 2, 0, 8 * sizeof(f->other_cache) - 1, &i))
+	if (strncmp(key, "2.", 2) ||
+	    units_parse_u64(key + 2, 0, 8 * sizeof(f->other_cache) - 1, &i))
 		return;
 	if (!strstr(value, "KVCache"))
 		f->other_cache[i / 8] |= (uint8_t)(1u << (i & 7));

@@ -13,13 +13,13 @@
 #define ST_TENSORS_MAX LAYOUT_REGIONS_MAX
 
 struct st_tensor {
-	const char *name; /* in st_file.text */
+	const char *name;    /* in st_file.text */
 	uint64_t begin, end; /* from the start of the data */
 	uint64_t dim[LAYOUT_AXES_MAX];
 	uint8_t rank;
-	uint8_t elem;   /* enum elem_type; ELEM_BYTES for other dtypes */
-	uint8_t bits;   /* of an element */
-	int32_t fmt;    /* LMCache's memory format; -1 when not said */
+	uint8_t elem; /* enum elem_type; ELEM_BYTES for other dtypes */
+	uint8_t bits; /* of an element */
+	int32_t fmt;  /* LMCache's memory format; -1 when not said */
 };
 
 struct st_file {

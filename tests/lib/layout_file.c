@@ -11,12 +11,12 @@
 #include "base/le.h"
 #include "base/mem.h"
 
-#define MUST(cond)                                                                       \
-	do {                                                                             \
-		if (!(cond)) {                                                           \
+#define MUST(cond)                                                                         \
+	do {                                                                               \
+		if (!(cond)) {                                                             \
 			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                         \
-		}                                                                        \
+			abort();                                                           \
+		}                                                                          \
 	} while (0)
 
 void lfile_fini(struct lfile *f)
@@ -103,9 +103,9 @@ static void put_float(struct lfile *f, unsigned elem, float v)
 		lfile_u16(f, (uint16_t)(u >> 16));
 	} else { /* f16 of a value within its normal range */
 		e = u >> 23 & 255;
-		lfile_u16(f, e < 113 ? 0 : (uint16_t)(u >> 16 & 0x8000) |
-						   (uint16_t)((e - 112) << 10) |
-						   (uint16_t)(u >> 13 & 0x3ff));
+		lfile_u16(f, e < 113 ? 0
+				     : (uint16_t)(u >> 16 & 0x8000) | (uint16_t)((e - 112) << 10) |
+					       (uint16_t)(u >> 13 & 0x3ff));
 	}
 }
 

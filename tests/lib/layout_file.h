@@ -11,11 +11,11 @@
 struct lfile {
 	uint8_t *d; /* owned */
 	size_t n, cap;
-	uint64_t size;       /* 0: n; otherwise zeros follow up to here */
+	uint64_t size;                     /* 0: n; otherwise zeros follow up to here */
 	const char *name, *dir, *declared; /* borrowed; NULL: "f", "", none */
 	const char *beside_name, *beside;  /* the one file that read_beside finds */
 	bool checksummed;
-	uint64_t fail_at;    /* reads that touch this offset get -EIO; 0 never */
+	uint64_t fail_at;           /* reads that touch this offset get -EIO; 0 never */
 	uint64_t reads, read_bytes; /* counted */
 };
 
