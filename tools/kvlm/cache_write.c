@@ -2,18 +2,20 @@
 /*
  * The writer knows every offset beforehand, so tensors may come in any order;
  * cache_save() writes them in the order of the file. Written in place, as the
- * engines do. After any failure the file is removed.
+ * engines do. After any failure the file is removed, if it is a regular one.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache_internal.h"
 
 struct cache_writer {
 	int fd;
+	bool regular;
 	char *path; /* owned */
 	struct cache_desc d;
 	struct cache_plan plan;
@@ -63,6 +65,7 @@ int cache_writer_open(const char *path, const struct cache_desc *d, struct cache
 		      struct msg *m)
 {
 	struct cache_writer *w = calloc(1, sizeof(*w));
+	struct stat st;
 	int r;
 
 	if (!w)
@@ -75,6 +78,8 @@ int cache_writer_open(const char *path, const struct cache_desc *d, struct cache
 		w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		if (w->fd < 0)
 			r = msg_fail(m, -errno, "%s: %s", path, strerror(errno));
+		else
+			w->regular = !fstat(w->fd, &st) && S_ISREG(st.st_mode);
 	}
 	if (!r)
 		r = write_at(w, w->plan.head, w->plan.head_len, 0, m);
@@ -106,6 +111,13 @@ int cache_writer_put(struct cache_writer *w, uint32_t layer, bool v, const void 
 	return cache_writer_put_cells(w, layer, v, 0, w->d.n_cells, data, m);
 }
 
+/* Half a cache is no cache; but a device or a pipe is not ours to remove. */
+static void remove_file(const struct cache_writer *w)
+{
+	if (w->regular)
+		unlink(w->path);
+}
+
 static void writer_free(struct cache_writer *w)
 {
 	free(w->path);
@@ -122,7 +134,7 @@ int cache_writer_close(struct cache_writer *w, struct msg *m)
 	if (close(w->fd) < 0 && !r)
 		r = msg_fail(m, -errno, "%s: close: %s", w->path, strerror(errno));
 	if (r)
-		unlink(w->path);
+		remove_file(w);
 	writer_free(w);
 	return r;
 }
@@ -133,7 +145,7 @@ void cache_writer_abort(struct cache_writer *w)
 		return;
 	if (w->fd >= 0) {
 		close(w->fd);
-		unlink(w->path);
+		remove_file(w);
 	}
 	writer_free(w);
 }

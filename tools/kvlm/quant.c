@@ -11,29 +11,37 @@
 #define RANGE_BITS 32 /* minimum and step, f16 each */
 #define WINDOW_SINKS 4
 
+/* The one way to write it: what differs from this was not understood. */
+static void canonical(const struct quant *q, char *out, size_t cap)
+{
+	const char *name = q->kind == QUANT_AXIS ? "axis" : "kivi";
+
+	if (q->kind == QUANT_EXACT)
+		snprintf(out, cap, "exact");
+	else if (q->kind == QUANT_WINDOW)
+		snprintf(out, cap, "window:%u", q->recent);
+	else if (q->sinks || q->recent)
+		snprintf(out, cap, "%s:%u+%u+%u", name, q->bits, q->sinks, q->recent);
+	else
+		snprintf(out, cap, "%s:%u", name, q->bits);
+}
+
 int quant_parse(const char *s, struct quant *ret, struct msg *m)
 {
 	struct quant q = { QUANT_EXACT, 0, 0, 0 };
-	char name[16] = "", end;
+	char name[16] = "", text[64];
 	unsigned a = 0, b = 0, c = 0;
-	int n = sscanf(s, "%15[a-z]:%6u+%6u+%6u%c", name, &a, &b, &c, &end);
 
-	if (!strcmp(name, "exact") && n == 1 && !strcmp(s, name)) {
-		*ret = q;
-		return 0;
-	}
-	if (!strcmp(name, "window") && n == 2 && a > 0) {
-		*ret = (struct quant){ QUANT_WINDOW, 0, WINDOW_SINKS, a };
-		return 0;
-	}
-	q.kind = !strcmp(name, "axis") ? QUANT_AXIS : QUANT_KIVI;
-	if ((q.kind == QUANT_KIVI && strcmp(name, "kivi")) || (n != 2 && n != 4) || a < 1 || a > 8)
+	sscanf(s, "%15[a-z]:%6u+%6u+%6u", name, &a, &b, &c);
+	if (!strcmp(name, "window"))
+		q = (struct quant){ QUANT_WINDOW, 0, WINDOW_SINKS, a };
+	else if (strcmp(name, "exact"))
+		q = (struct quant){ !strcmp(name, "axis") ? QUANT_AXIS : QUANT_KIVI, a, b, c };
+	canonical(&q, text, sizeof(text));
+	if (strcmp(s, text) || (q.kind != QUANT_EXACT && !a) || q.bits > 8)
 		return msg_fail(m, -EINVAL,
 				"method '%s': expected exact, axis:B, kivi:B (B 1..8, optionally "
 				"+SINKS+RECENT) or window:W", s);
-	q.bits = a;
-	q.sinks = b;
-	q.recent = c;
 	*ret = q;
 	return 0;
 }
