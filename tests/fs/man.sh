@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Options, xattrs and commands are each one table: the man pages and the
+# contexts' head line must know every entry.
+. "$(dirname "$0")/../lib/case.sh"
+case_begin
+CTL=$BUILD/tools/kvcachectl/kvcachectl
+MAN=$ROOT/man
+# roff without its markup
+plain() { sed -e 's/\\f.//g' -e 's/\\-/-/g' -e 's/\\ / /g' -e 's/\\(..//g' "$1"; }
+
+"$KVCACHEFS" --help | awk '/^Options/ { on = 1; next } /^$/ { on = 0 } on && $1 != "takes" { print $1 }' >"$T/options"
+expect_between "$(wc -l <"$T/options")" 15 100 options
+while read -r name; do
+	plain "$MAN/kvcachefs.8" | grep -qE -- "-o $name\b" || fail "kvcachefs(8) lacks option $name"
+done <"$T/options"
+plain "$MAN/kvcachefs.8" | grep -oE -- '^\.B[IR]* -o [a-z_]+' | awk '{ print $3 }' | while read -r name; do
+	grep -qx "$name" "$T/options" || fail "kvcachefs(8) has option $name, the program has not"
+done || exit 1
+
+sed -n 's/^\tX([A-Z_]*, "\([a-z_]*\)".*/\1/p' "$ROOT/include/kvcachefs/xattr.h" >"$T/xattrs"
+expect_between "$(wc -l <"$T/xattrs")" 25 100 xattrs
+while read -r name; do
+	grep -qE "user\.kvcache\.$name\b" "$MAN/kvcachefs-xattr.7" || fail "kvcachefs-xattr(7) lacks $name"
+done <"$T/xattrs"
+
+need_built "$CTL"
+"$CTL" --help | awk '/^  [a-z]/ { print $1 }' >"$T/commands"
+expect_between "$(wc -l <"$T/commands")" 15 100 commands
+while read -r name; do
+	plain "$MAN/kvcachectl.1" | grep -qE "^$name( |$)" || fail "kvcachectl(1) lacks $name"
+done <"$T/commands"
+
+need man
+for page in kvcachefs.8 kvcachectl.1 kvcachefs-xattr.7; do
+	LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$MAN/$page" 2>"$T/warn" >/dev/null
+	[ ! -s "$T/warn" ] || fail "$page: $(cat "$T/warn")"
+done
+case_end
