@@ -115,14 +115,14 @@ enum codec_simd codec_ctx_simd(const struct codec_ctx *c)
 
 size_t codec_ctx_bytes_max(void)
 {
-	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) + LZ4_STATE_BYTES +
+	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) + lz4_state_bytes() +
 	       ZSTD_BYTES_MAX;
 }
 
 size_t codec_ctx_bytes(const struct codec_ctx *c)
 {
 	return sizeof(*c) + (c->planes ? sizeof(*c->planes) : 0) +
-	       (c->lz4_state ? LZ4_STATE_BYTES : 0) + ZSTD_sizeof_CCtx(c->cctx) +
+	       (c->lz4_state ? lz4_state_bytes() : 0) + ZSTD_sizeof_CCtx(c->cctx) +
 	       ZSTD_sizeof_DCtx(c->dctx);
 }
 

@@ -40,7 +40,7 @@ WUR int zstd_unpack(struct codec_ctx *ctx, const void *src, size_t src_len, void
 /* Compressed length of a small sample, len when it does not shrink; -ENOMEM. (lz4.c) */
 WUR int64_t lz4_probe(struct codec_ctx *ctx, const void *src, size_t len, void *dst, size_t cap);
 
-#define LZ4_STATE_BYTES 16416u /* LZ4_sizeofState() of 1.9; used for accounting */
+size_t lz4_state_bytes(void);
 /* What the context holds now; never more than codec_ctx_bytes_max(). */
 size_t codec_ctx_bytes(const struct codec_ctx *c);
 

@@ -16,12 +16,17 @@ static size_t lz4_bound(const struct chunk_shape *shape, size_t len, unsigned la
 	return len ? len : 1; /* what does not shrink is given up */
 }
 
+size_t lz4_state_bytes(void)
+{
+	return (size_t)LZ4_sizeofState();
+}
+
 /* Length, 0 when it does not fit, -ENOMEM. */
 static int64_t lz4_pack(struct codec_ctx *ctx, const void *src, size_t len, void *dst,
 			size_t cap, int acceleration)
 {
 	if (!ctx->lz4_state) {
-		ctx->lz4_state = mem_alloc((size_t)LZ4_sizeofState());
+		ctx->lz4_state = mem_alloc(lz4_state_bytes());
 		if (!ctx->lz4_state)
 			return -ENOMEM;
 	}

@@ -42,13 +42,12 @@
 #define PLANES_SEG_LOG_MIN 12u
 #define PLANES_SEG_LOG_MAX 17u
 #define PLANES_SEG_MAX (1u << PLANES_SEG_LOG_MAX)
-#define PLANES_SLACK 1024u     /* room for heads in bounds, beyond the offsets */
 #define PLANES_MIN_LEN 512u    /* shorter chunks are not tried */
 
 enum planes_flags { PLANES_COL_OFFSETS = 1, PLANES_ROW_OFFSETS = 2 };
 
 struct planes_head {
-	uint8_t eb, flags, param, const_mask;
+	uint8_t eb, flags, param, const_mask; /* as encoded, see above */
 	uint32_t cols, n_escapes;
 	uint32_t n;              /* elements */
 	uint32_t tail_len;       /* len % eb */
@@ -72,15 +71,16 @@ struct planes_scratch {
 	struct fix_dict dict;
 };
 
-/* Levels as the encoder found them best. */
+/* What a sample of the chunk showed. */
 struct planes_stats {
 	uint32_t sampled;        /* elements counted in hist */
 	uint32_t hist[256];      /* of the (levelled) top plane */
 	uint32_t low_hist[PLANES_LOWS_MAX][256];
 };
 
-/* Fills @h (offsets in s->off) and @st by looking at a sample of the chunk.
- * @gain(hist) gives the estimated bits that coding a sample takes. */
+/* Fills @h (offsets in s->off) and @st by looking at a sample of the chunk, with
+ * the offsets when they pay. @cost gives the bits that a plane with that
+ * histogram takes. Leaves param, const_mask and n_escapes 0. */
 void planes_measure(const struct planes_kern *k, struct planes_scratch *s,
 		    const struct chunk_shape *shape, const uint8_t *src, size_t len,
 		    uint64_t (*cost)(const uint32_t hist[256]), struct planes_head *h,

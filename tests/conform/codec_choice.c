@@ -108,7 +108,7 @@ static void edges(struct codec_ctx *c, struct job *j)
 /* The largest chunks of every kind never make a context outgrow its promise. */
 static void memory(struct codec_ctx *c, struct job *j)
 {
-	for (unsigned kind = 0; kind < DATA_KINDS_; kind++)
+	for (unsigned kind = 0; kind < DATA_REAL; kind++)
 		for (int form = 0; form < 2; form++) {
 			job_fill(j, (enum codec_data)kind, kind & 1 ? ELEM_BYTES : ELEM_F16,
 				 CODEC_CHUNK_MAX, form);

@@ -143,7 +143,7 @@ static void codec_cases(struct bench *b, const struct codec_ops *ops, struct rng
 		if (!(ops->elem_mask >> elem & 1))
 			continue;
 		for (unsigned kind = 0; kind < DATA_KINDS_; kind++)
-			for (size_t i = 0; i < n; i++) {
+			for (size_t i = 0; i < n && codec_data_available(kind); i++) {
 				struct one o = { .ops = ops, .kind = kind, .len = sizes[i] };
 				uint64_t x = rng_next(r);
 

@@ -2,6 +2,8 @@
 /* Deterministic test data: integers only where it matters, so no libm. */
 #include "codec_data.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/elem.h"
@@ -140,6 +142,36 @@ static float channel_scale(uint64_t seed, uint32_t col)
 	return scale * (1.0f + (x - (float)whole));
 }
 
+static const char *real_path(void)
+{
+	return getenv("KVCACHEFS_TEST_CACHE");
+}
+
+bool codec_data_available(enum codec_data kind)
+{
+	return kind != DATA_REAL || real_path();
+}
+
+/* Somewhere in the file; around again at its end. */
+static void fill_real(uint64_t seed, uint8_t *p, size_t len)
+{
+	FILE *f = fopen(real_path(), "rb");
+	long size;
+
+	if (!f || fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) <= 0 ||
+	    fseek(f, (long)(seed % (uint64_t)size) & ~63l, SEEK_SET) != 0)
+		abort();
+	while (len) {
+		size_t n = fread(p, 1, len, f);
+
+		if (n == 0)
+			rewind(f);
+		p += n;
+		len -= n;
+	}
+	fclose(f);
+}
+
 void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_t seed,
 		     void *buf, size_t len)
 {
@@ -148,6 +180,10 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 	uint8_t *p = buf;
 	size_t n = len / eb;
 
+	if (kind == DATA_REAL) {
+		fill_real(seed, buf, len);
+		return;
+	}
 	if (kind == DATA_TEXT) {
 		for (size_t i = 0; i < len; i++)
 			p[i] = (uint8_t)"the quick brown fox jumps over "[(i + i / 97) % 31];
@@ -173,7 +209,7 @@ const char *codec_data_name(enum codec_data kind)
 	static const char *const names[] = { "gaussian", "transposed", "constant",
 					     "zeros",    "special",    "denormal",
 					     "random",   "half-zero",  "text",
-					     "spread" };
+					     "spread",   "real" };
 
 	return kind < DATA_KINDS_ ? names[kind] : "?";
 }

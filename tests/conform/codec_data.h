@@ -2,9 +2,10 @@
 #ifndef KVCACHEFS_TESTS_CODEC_DATA_H
 #define KVCACHEFS_TESTS_CODEC_DATA_H
 /*
- * Data for the codec tests, the same on every machine and run. None of it
- * stands for real caches: ratios seen on it say nothing about KV.
+ * Data for the codec tests, the same on every machine and run. Only DATA_REAL
+ * stands for real caches: ratios seen on the others say nothing about KV.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ enum codec_data {
 	DATA_HALF_ZERO,  /* gaussian rows, then unused ones */
 	DATA_TEXT,       /* repetitive bytes */
 	DATA_SPREAD,     /* 6, 14, 28, 56 or 110 exponents, by seed % 5, equally often */
+	DATA_REAL,       /* from the cache file $KVCACHEFS_TEST_CACHE, if that is set */
 	DATA_KINDS_
 };
 
@@ -26,6 +28,8 @@ struct rng {
 	uint64_t s;
 };
 uint64_t rng_next(struct rng *r);
+/* False for DATA_REAL without a file. */
+bool codec_data_available(enum codec_data kind);
 /* Fills buf with elements of @elem (enum elem_type), @cols per row; the partial
  * element at the end, if any, with bytes. */
 void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_t seed,

@@ -43,7 +43,7 @@ static bool sample_make(struct bench *b, const struct codec_ops *ops, struct rng
 	src = malloc(s->len);
 	out.buf = s->enc = malloc(ROOM);
 	CHECK(src && s->enc);
-	codec_data_fill((enum codec_data)((x >> 24) % DATA_KINDS_), s->shape.elem, 128, x, src,
+	codec_data_fill((enum codec_data)((x >> 24) % DATA_REAL), s->shape.elem, 128, x, src,
 			s->len);
 	e = ops->encode(b->kit.ctx[0], &s->shape, src, s->len, &out);
 	free(src);

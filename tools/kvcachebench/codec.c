@@ -26,6 +26,7 @@
 #include "codecs/codec.h"
 
 #define ALIGN 64u
+#define SYNTHETIC_MAX (64u << 20)
 
 struct options {
 	struct input_options in;
@@ -402,7 +403,8 @@ static int run(struct state *s, int argc, char **argv)
 	for (int i = optind; i < argc && r == 0; i++)
 		r = input_add_file(&s->in, argv[i], &s->o->in);
 	if (optind == argc)
-		r = input_add_synthetic(&s->in, &s->o->in);
+		r = input_add_synthetic(&s->in, &s->o->in,
+					s->o->bytes < SYNTHETIC_MAX ? s->o->bytes : SYNTHETIC_MAX);
 	if (r < 0)
 		return r;
 	s->buf = mem_alloc_pages(CODEC_CHUNK_MAX);

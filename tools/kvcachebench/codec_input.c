@@ -20,7 +20,6 @@
 #include "codecs/codec.h"
 #include "layouts/layout.h"
 
-#define SYNTHETIC_BYTES (64u << 20)
 #define SYNTHETIC_CHANNELS 1024u
 
 static int64_t read_mem(void *arg, void *buf, size_t len, uint64_t off)
@@ -231,7 +230,7 @@ static void put_value(unsigned elem, uint8_t *p, float v)
 		le16_put(p, (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
 }
 
-int input_add_synthetic(struct input *in, const struct input_options *o)
+int input_add_synthetic(struct input *in, const struct input_options *o, size_t len)
 {
 	unsigned elem = o->dtype < 0 ? ELEM_BF16 : (unsigned)o->dtype, eb = elem_bytes(elem);
 	struct chunk_shape shape = {
@@ -246,8 +245,8 @@ int input_add_synthetic(struct input *in, const struct input_options *o)
 	if (!f)
 		return -ENOMEM;
 	f->layout = strdup(elem_name(elem));
-	f->data = malloc(SYNTHETIC_BYTES);
-	f->len = SYNTHETIC_BYTES;
+	f->len = len;
+	f->data = malloc(len);
 	if (!f->layout || !f->data)
 		return -ENOMEM;
 	for (unsigned c = 0; c < SYNTHETIC_CHANNELS; c++)

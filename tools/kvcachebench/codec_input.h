@@ -43,7 +43,7 @@ struct input {
 /* Reads and cuts a file; prints why not to stderr and returns -errno. */
 WUR int input_add_file(struct input *in, const char *path, const struct input_options *o);
 /* Gaussian values, one log-normal scale per channel: for speed, not for ratios. */
-WUR int input_add_synthetic(struct input *in, const struct input_options *o);
+WUR int input_add_synthetic(struct input *in, const struct input_options *o, size_t len);
 void input_fini(struct input *in);
 
 #endif

@@ -27,7 +27,8 @@ INLINE void store(uint8_t *p, __m512i v, bool stream)
 		_mm512_storeu_si512(p, v);
 }
 
-/* Index vector i -> base + i * step within each half: step bytes apart. */
+/* Indices base + i * step, which VPERMT2B takes mod 128: the first 64 / step * 2
+ * of them pick every step-th byte of a pair of vectors. */
 INLINE __m512i every(unsigned base, unsigned step)
 {
 	uint8_t b[64] __attribute__((aligned(64)));
