@@ -67,7 +67,7 @@ says() {
 }
 says 0 'usage: kvcachectl' --help
 says 0 'usage: kvcachectl pin' pin --help
-says 2 'usage' 
+says 2 'usage'
 says 2 "unknown command 'frob'" frob
 says 2 'usage: kvcachectl pin' pin
 says 2 'usage: kvcachectl move' move dram
