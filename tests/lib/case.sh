@@ -156,6 +156,13 @@ mount_fs() {
 	wait_mounted "$MNT"
 }
 
+# A reaped process is nobody's to kill: its number may belong to another one.
+case_forget() {
+	local pid left=()
+	for pid in "${CASE_PIDS[@]}"; do [ "$pid" = "$1" ] || left+=("$pid"); done
+	CASE_PIDS=("${left[@]}")
+}
+
 # Waits for FS_PID to end; its status. 124 after $1 seconds.
 wait_fs() {
 	local i rc
@@ -166,6 +173,7 @@ wait_fs() {
 	kill -0 "$FS_PID" 2>/dev/null && return 124
 	wait "$FS_PID"
 	rc=$?
+	case_forget "$FS_PID"
 	FS_PID=
 	return $rc
 }
