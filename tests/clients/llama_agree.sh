@@ -7,16 +7,14 @@
 #
 #   llama_agree.sh KVLM [MODEL [TASKS]]
 #
-# llama.cpp comes from the npm package node-llama-cpp, installed once into
-# ${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm. Exit 77 where npm or the package
-# cannot be had.
+# llama.cpp comes from the npm package node-llama-cpp (llama_npm.sh). Exit 77
+# where npm or the package cannot be had.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 kvlm=${1:-${KVLM:-}}
 model=${2:-$root/tools/kvlm/model/kvlm.gguf}
 tasks=${3:-$root/tools/kvlm/tasks}
-cache=${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm
 
 skip() {
 	echo "SKIP: $*"
@@ -25,14 +23,7 @@ skip() {
 
 [ -n "$kvlm" ] && [ -x "$kvlm" ] || { echo "usage: llama_agree.sh KVLM [MODEL [TASKS]]"; exit 2; }
 [ -r "$model" ] || skip "no model at $model"
-command -v node >/dev/null || skip "node is not installed"
-if [ ! -d "$cache/node_modules/node-llama-cpp" ]; then
-	command -v npm >/dev/null || skip "npm is not installed"
-	mkdir -p "$cache" || skip "cannot create $cache"
-	(cd "$cache" && { [ -e package.json ] || echo '{"private": true}' >package.json; } &&
-		npm install --no-fund --no-audit --ignore-scripts --loglevel=error node-llama-cpp@3) ||
-		skip "npm cannot install node-llama-cpp"
-fi
+cache=$("$here/llama_npm.sh") || exit $?
 
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
