@@ -5,7 +5,8 @@
  * Choice. Numeric chunks take the planes form of their tier, unless a sample
  * shrinks to less than half by plain matching (zeros, repeats), which zstd does
  * better; chunks that are half empty (unused rows, f32 that was bf16) take
- * planes-huf in DRAM as well, because planes-fix keeps low planes raw. Opaque
+ * planes-huf in DRAM as well, because planes-fix keeps low planes raw. Chunks
+ * with many equal rows are tried with zstd, in DRAM with lz4, as well. Opaque
  * chunks, and numeric ones that planes cannot shrink, go by a sample of a few
  * KiB: LZ4 says whether there are matches, the byte entropy whether Huffman
  * coding alone would gain; with neither, the chunk stays raw and the sample is
@@ -18,11 +19,15 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "codecs/codec_ctx.h"
 
 #define PROBE_PIECES 4u
 #define PROBE_BYTES 4096u     /* each */
+#define REPEAT_ROWS 512u      /* rows looked at for equal ones */
+#define REPEAT_SLOTS 1024u
+#define REPEAT_BYTES 64u      /* of a row that stand for it */
 #define SPARSE_BITS 5u        /* byte entropy below this: Huffman pays in DRAM too */
 #define GAIN(len) ((len) - (len) / 64)       /* at most this, or it is raw */
 #define GAIN_DRAM(len) ((len) - (len) / 8)   /* for zstd in DRAM */
@@ -223,11 +228,55 @@ static int opaque(struct codec_ctx *ctx, enum codec_form form, const struct prob
 	return r;
 }
 
+/*
+ * Do at least a quarter of the rows repeat an earlier one? The V rows of a
+ * model's first layer do: they depend on nothing but the token.
+ */
+static bool rows_repeat(struct planes_scratch *s, const struct chunk_shape *shape,
+			const uint8_t *src, size_t len)
+{
+	uint64_t *slots = (uint64_t *)(void *)s->seg[0];
+	size_t rows = shape->row_bytes ? len / shape->row_bytes : 0, again = 0;
+	size_t each = shape->row_bytes < REPEAT_BYTES ? shape->row_bytes : REPEAT_BYTES;
+
+	if (rows > REPEAT_ROWS)
+		rows = REPEAT_ROWS;
+	memset(slots, 0, REPEAT_SLOTS * sizeof(slots[0]));
+	for (size_t i = 0; i < rows; i++) {
+		uint64_t h = hash64(src + i * shape->row_bytes, each, 1) | 1;
+		size_t at = h >> 32 & (REPEAT_SLOTS - 1);
+
+		while (slots[at] && slots[at] != h)
+			at = (at + 1) & (REPEAT_SLOTS - 1);
+		again += slots[at] == h;
+		slots[at] = h;
+	}
+	return rows >= 16 && again >= rows / 4;
+}
+
+/* Numeric chunks: the planes form, or @other (may be NULL) where that is smaller. */
+static int numeric_best(struct codec_ctx *ctx, const struct codec_ops *planes,
+			const struct codec_ops *other, const struct chunk_shape *shape,
+			const void *src, size_t len, struct codec_out out[], uint16_t *ret_id)
+{
+	size_t planes_len = len;
+	int r = try_one(ctx, planes, shape, src, len, GAIN(len), out, ret_id);
+
+	if (!other || (r < 0 && r != -KVFS_ENOGAIN))
+		return r;
+	if (r == 0)
+		planes_len = out[0].len;
+	r = try_one(ctx, other, shape, src, len, GAIN(planes_len), out, ret_id);
+	if (r != -KVFS_ENOGAIN)
+		return r;
+	return try_one(ctx, planes, shape, src, len, GAIN(len), out, ret_id);
+}
+
 int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 		      const struct chunk_shape *shape, const void *src, size_t len,
 		      struct codec_out out[], uint16_t *ret_id, unsigned *ret_layers)
 {
-	const struct codec_ops *planes = &codec_planes_huf;
+	const struct codec_ops *planes = &codec_planes_huf, *other = NULL;
 	bool numeric = shape->elem < ELEM_TYPES_ && planes->elem_mask >> shape->elem & 1;
 	struct probe p;
 	int r;
@@ -245,8 +294,11 @@ int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 		if (r == 0 && out[0].len > len / 2)
 			r = -KVFS_ENOGAIN;
 	}
-	if (numeric && r == -KVFS_ENOGAIN)
-		r = try_one(ctx, planes, shape, src, len, GAIN(len), out, ret_id);
+	if (numeric && r == -KVFS_ENOGAIN) {
+		if (rows_repeat(ctx->planes, shape, src, len))
+			other = form == CODEC_FORM_SSD ? &codec_zstd : &codec_lz4;
+		r = numeric_best(ctx, planes, other, shape, src, len, out, ret_id);
+	}
 	if (r == -KVFS_ENOGAIN)
 		r = opaque(ctx, form, &p, shape, src, len, out, ret_id);
 	if (r == -KVFS_ENOGAIN)

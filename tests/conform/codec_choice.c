@@ -80,6 +80,9 @@ static void choices(struct codec_ctx *c, struct job *j)
 	expect(c, j, DATA_ZEROS, ELEM_BF16, CODEC_FORM_DRAM, CODEC_LZ4, 200);
 	expect(c, j, DATA_TEXT, ELEM_BYTES, CODEC_FORM_SSD, CODEC_ZSTD, 100);
 	expect(c, j, DATA_TEXT, ELEM_BYTES, CODEC_FORM_DRAM, CODEC_LZ4, 8);
+	/* The first layer's V: one row per token of the vocabulary. */
+	expect(c, j, DATA_ROWS, ELEM_BF16, CODEC_FORM_SSD, CODEC_ZSTD, 10);
+	expect(c, j, DATA_ROWS, ELEM_BF16, CODEC_FORM_DRAM, CODEC_LZ4, 10);
 	/* Unused rows behind the context: zeros cost next to nothing. */
 	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_SSD, CODEC_PLANES_HUF, 2.5);
 	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_DRAM, CODEC_PLANES_HUF, 2.5);

@@ -172,6 +172,13 @@ static void fill_real(uint64_t seed, uint8_t *p, size_t len)
 	fclose(f);
 }
 
+/* Whole rows repeat: row i is a copy of an earlier one. */
+static void repeat_rows(struct rng *r, uint8_t *p, size_t row, size_t len)
+{
+	for (size_t i = 40; row && (i + 1) * row <= len; i++)
+		memcpy(p + i * row, p + rng_next(r) % 40 * row, row);
+}
+
 void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_t seed,
 		     void *buf, size_t len)
 {
@@ -202,6 +209,8 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 	}
 	for (size_t i = n * eb; i < len; i++)
 		p[i] = (uint8_t)rng_next(&r);
+	if (kind == DATA_ROWS)
+		repeat_rows(&r, p, cols * eb, len);
 }
 
 const char *codec_data_name(enum codec_data kind)
@@ -209,7 +218,7 @@ const char *codec_data_name(enum codec_data kind)
 	static const char *const names[] = { "gaussian", "transposed", "constant",
 					     "zeros",    "special",    "denormal",
 					     "random",   "half-zero",  "text",
-					     "spread",   "real" };
+					     "spread",   "rows",       "real" };
 
 	return kind < DATA_KINDS_ ? names[kind] : "?";
 }

@@ -20,6 +20,7 @@ enum codec_data {
 	DATA_HALF_ZERO,  /* gaussian rows, then unused ones */
 	DATA_TEXT,       /* repetitive bytes */
 	DATA_SPREAD,     /* 6, 14, 28, 56 or 110 exponents, by seed % 5, equally often */
+	DATA_ROWS,       /* gaussian rows, 40 different ones in random order */
 	DATA_REAL,       /* from the cache file $KVCACHEFS_TEST_CACHE, if that is set */
 	DATA_KINDS_
 };
