@@ -214,12 +214,17 @@ void ctx_put(struct ctx *c)
 void ctx_gone(struct ctx *c)
 {
 	struct ctx_table *t = &c->st->ctxs;
+	bool sealing;
 
 	space_drop_dram(c, true, true);
 	ctx_account_gone(c);
 	seal_unqueue(c);
 	gate_enter(&c->gate, true);
-	io_close(&c->fd);
+	lock_acquire(&c->lock);
+	sealing = c->sealing;
+	lock_release(&c->lock);
+	if (!sealing) /* that reads through fd until it notices; ctx_free closes it */
+		io_close(&c->fd);
 	object_put(c->obj);
 	c->obj = NULL;
 	gate_leave(&c->gate, true);

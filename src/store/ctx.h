@@ -88,6 +88,7 @@ struct ctx {
 	char reason[64] GUARDED;      /* of the last move */
 	struct list seal_link;        /* seal queue's lock */
 	uint64_t due_ns;              /* set before queueing; CLOCK_MONOTONIC */
+	uint64_t retry_ns;            /* not before: the last try found it busy or no room */
 };
 
 #endif

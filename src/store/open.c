@@ -52,7 +52,9 @@ static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIR
 		if (!f->writes)
 			return true;
 		return (st->paths & PATH_PASSTHROUGH_WRITE) && !st->cfg.strictwrite &&
-		       c->fd_writable && space_free(st) > st->cfg.reserve_bytes;
+		       c->fd_writable &&
+		       space_free(st) > st->cfg.reserve_bytes +
+						space_seal_room(atomic_load(&st->ssd_limit));
 	}
 	*ret_copy = true;
 	return c->copy && !f->writes && c->state == CTX_SEALED;

@@ -76,17 +76,43 @@ static bool victim_sealed(const struct victim *v)
  * A seal in flight must not switch a file whose last name goes. Marks the
  * context so that it gives up, and waits for a switch that is happening.
  */
-static void victim_hold(struct victim *v)
+static void mark_unlinked(struct victim *v)
 {
-	if (!v->ctx || !v->last)
-		return;
-	gate_enter(&v->ctx->gate, true);
 	lock_acquire(&v->ctx->lock);
 	v->ctx->unlinked = true;
 	v->ctx->cancel = true;
 	lock_release(&v->ctx->lock);
 	v->rec = v->ctx->fd >= 0 ? v->ctx->rec : v->rec;
+}
+
+static void victim_hold(struct victim *v)
+{
+	if (!v->ctx || !v->last)
+		return;
+	gate_enter(&v->ctx->gate, true);
+	mark_unlinked(v);
 	gate_leave(&v->ctx->gate, true);
+}
+
+/*
+ * The same for eviction, which must not touch what is in use, and must not wait:
+ * whoever holds that gate may be waiting for room.
+ */
+static int victim_hold_idle(struct victim *v)
+{
+	bool busy;
+
+	if (!v->ctx)
+		return 0;
+	if (!gate_try(&v->ctx->gate, true))
+		return -EBUSY;
+	lock_acquire(&v->ctx->lock);
+	busy = v->ctx->opens > 0 || v->ctx->sealing || v->ctx->pinned;
+	lock_release(&v->ctx->lock);
+	if (!busy)
+		mark_unlinked(v);
+	gate_leave(&v->ctx->gate, true);
+	return busy ? -EBUSY : 0;
 }
 
 static void victim_unhold(struct victim *v)
@@ -145,7 +171,7 @@ static void victim_keep(struct victim *v, const struct at *at)
 		v->fd = openat(at->dirfd, at->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
-int store_unlink(struct store *st, struct node *dir, const char *name)
+int remove_name(struct store *st, struct node *dir, const char *name, uint64_t evict_ino)
 {
 	struct victim v;
 	struct at at;
@@ -163,7 +189,14 @@ int store_unlink(struct store *st, struct node *dir, const char *name)
 		r = -EISDIR;
 		goto out;
 	}
-	victim_hold(&v);
+	if (evict_ino) {
+		/* the index may be old: only this very inode, and whole files */
+		r = v.sb.st_ino != evict_ino ? -ESTALE : v.last ? victim_hold_idle(&v) : -EBUSY;
+		if (r < 0)
+			goto out;
+	} else {
+		victim_hold(&v);
+	}
 	victim_keep(&v, &at);
 	r = FAULT_POINT("unlink.before");
 	if (r == 0 && victim_sealed(&v))
@@ -180,6 +213,11 @@ out:
 	victim_put(st, &v);
 	node_at_put(st->nodes, &at);
 	return r;
+}
+
+int store_unlink(struct store *st, struct node *dir, const char *name)
+{
+	return remove_name(st, dir, name, 0);
 }
 
 int store_rmdir(struct store *st, struct node *dir, const char *name)

@@ -47,6 +47,7 @@ struct seal {
 	uint8_t *src, *enc, *dec; /* of SEAL_CHUNK_MAX, bound, SEAL_CHUNK_MAX bytes */
 	size_t enc_bytes;
 	uint64_t stored;
+	uint64_t reserved; /* of the SSD budget, for the object while it grows */
 };
 
 static bool canceled(struct ctx *c)
@@ -308,6 +309,25 @@ static void be_nice(struct store *st)
 		nanosleep(&ts, NULL);
 }
 
+/* Room for the next chunk, in steps. */
+static int seal_room(struct seal *s)
+{
+	uint64_t need = object_writer_bytes(s->w) + s->enc_bytes + STORE_BLOCK;
+	uint64_t step = 8u << 20;
+	int r;
+
+	if (need <= s->reserved)
+		return 0;
+	r = space_reserve_seal(s->st, step, s->c->ino);
+	if (r < 0) {
+		step = need - s->reserved;
+		r = space_reserve_seal(s->st, step, s->c->ino);
+	}
+	if (r == 0)
+		s->reserved += step;
+	return r;
+}
+
 static int seal_encode(struct seal *s)
 {
 	int r = 0;
@@ -316,7 +336,9 @@ static int seal_encode(struct seal *s)
 		if (canceled(s->c))
 			return -KVFS_ECANCELED;
 		be_nice(s->st);
-		r = seal_chunk(s, i);
+		r = seal_room(s);
+		if (r == 0)
+			r = seal_chunk(s, i);
 		if (r == 0)
 			r = FAULT_POINT("seal.chunk");
 		/* encoded bytes must pay: no use in finishing what grows */
@@ -404,6 +426,7 @@ static int seal_switch(struct seal *s)
 		r = record_set(c->fd, s->st->xattr, &rec);
 	if (r == 0) {
 		ctx_set_record(c, &rec);
+		ctx_account(c, &sb);
 		c->obj = s->obj;
 		s->obj = NULL;
 		c->size = (uint64_t)s->sb.st_size;
@@ -506,7 +529,9 @@ static void seal_failed(struct seal *s, int r, bool intent)
 	seal_unclaim(s);
 	if (intent && object_remove(st->objects_fd, &s->id) == 0)
 		meta_intent_del(st->meta, &s->id);
-	if (r == -KVFS_ECANCELED || r == -EBUSY) {
+	if (r == -KVFS_ECANCELED || r == -EBUSY || r == -KVFS_EFULL) {
+		if (r == -KVFS_EFULL)
+			ctx_reason(s->c, "plain: no room to seal");
 		store_count(st, CNT_SEAL_CANCELED, 1);
 	} else if (r == -KVFS_ENOGAIN) {
 		store_count(st, CNT_SEAL_NOGAIN, 1);
@@ -525,19 +550,13 @@ static void seal_failed(struct seal *s, int r, bool intent)
 int seal_run(struct ctx *c, struct node *n, bool want_replica)
 {
 	struct seal s = { .c = c, .st = c->st, .node = n };
-	uint64_t room;
 	bool intent = false;
 	int r = seal_claim(&s);
 
 	if (r < 0)
 		return r;
 	s.codec = reader_codec_get(s.st->reader);
-	room = (uint64_t)s.sb.st_size;
-	r = space_reserve(s.st, room, c->ino);
-	if (r < 0)
-		room = 0;
-	if (r == 0)
-		r = seal_buffers(&s);
+	r = seal_buffers(&s);
 	if (r == 0)
 		r = seal_layout(&s);
 	if (r == 0)
@@ -549,7 +568,7 @@ int seal_run(struct ctx *c, struct node *n, bool want_replica)
 		r = seal_object(&s);
 	if (r == 0)
 		r = seal_switch(&s);
-	space_release(s.st, room);
+	space_release(s.st, s.reserved);
 	if (r < 0) {
 		seal_failed(&s, r, intent);
 	} else {

@@ -26,7 +26,7 @@ struct seal_job {
 	struct node *node; /* one reference */
 };
 
-static void job_end(struct seal_job *j)
+static void job_end(struct seal_job *j, bool sealed)
 {
 	struct sealer *s = &j->st->seal;
 
@@ -35,6 +35,8 @@ static void job_end(struct seal_job *j)
 	ctx_put(j->c);
 	lock_acquire(&s->lock);
 	s->running--;
+	s->ended++;
+	s->sealed += sealed;
 	cond_broadcast(&s->wake);
 	lock_release(&s->lock);
 	mem_free(j);
@@ -49,14 +51,14 @@ static void job_committed(struct store *st, struct after *a, int result)
 		seal_finish(j->c, j->node);
 	else
 		ctx_touch(j->c, false); /* sealed, punched at the next mount */
-	job_end(j);
+	job_end(j, result == 0);
 }
 
 /* Busy: again later. Else the next close queues it again if need be. */
 static void job_retry(struct seal_job *j)
 {
 	lock_acquire(&j->c->lock);
-	j->c->closed_ns = clock_mono_ns() + RETRY_BUSY_NS;
+	j->c->retry_ns = clock_mono_ns() + RETRY_BUSY_NS;
 	lock_release(&j->c->lock);
 	seal_queue(j->c);
 }
@@ -72,9 +74,9 @@ static void job_run(struct work *w)
 		return;
 	}
 	ctx_idle(j->c);
-	if (r == -EBUSY && !atomic_load(&j->st->stopping_seals))
+	if ((r == -EBUSY || r == -KVFS_EFULL) && !atomic_load(&j->st->stopping_seals))
 		job_retry(j);
-	job_end(j);
+	job_end(j, false);
 }
 
 static struct node *node_of(struct store *st, uint64_t ino)
@@ -123,7 +125,8 @@ static struct ctx *due(struct store *st, uint64_t now, uint64_t *ret_when) REQUI
 		return NULL;
 	c = container_of(s->queue.next, struct ctx, seal_link);
 	when = c->due_ns;
-	if (when > now && !s->drain) {
+	/* a retry keeps its time whatever the pressure */
+	if (when > now && (c->retry_ns > now || (!s->drain && !s->pressed))) {
 		*ret_when = when;
 		return NULL;
 	}
@@ -194,6 +197,8 @@ void seal_queue(struct ctx *c)
 	if (want) {
 		c->queued = true;
 		c->due_ns = c->closed_ns + st->cfg.settle_ns;
+		if (c->due_ns < c->retry_ns)
+			c->due_ns = c->retry_ns;
 	}
 	lock_release(&c->lock);
 	if (!want)
@@ -203,6 +208,37 @@ void seal_queue(struct ctx *c)
 	insert_locked(&st->seal, c);
 	cond_broadcast(&st->seal.wake);
 	lock_release(&st->seal.lock);
+}
+
+/* Is there something in the queue that is not waiting for its retry? */
+static bool ready(struct sealer *s) REQUIRES(&s->lock)
+{
+	return !list_empty(&s->queue) &&
+	       container_of(s->queue.next, struct ctx, seal_link)->retry_ns <= clock_mono_ns();
+}
+
+#define PRESS_NS (10 * NSEC_PER_SEC)
+
+bool seal_press(struct store *st)
+{
+	struct sealer *s = &st->seal;
+	uint64_t until = clock_mono_ns() + PRESS_NS, before, sealed;
+	bool progress;
+
+	lock_acquire(&s->lock);
+	before = s->ended;
+	sealed = s->sealed;
+	if (s->started && !s->stop && (ready(s) || s->running > 0)) {
+		s->pressed++;
+		cond_broadcast(&s->wake);
+		while (s->ended == before && (ready(s) || s->running > 0))
+			if (!cond_wait_until(&s->wake, &s->lock, until))
+				break;
+		s->pressed--;
+	}
+	progress = s->sealed != sealed;
+	lock_release(&s->lock);
+	return progress;
 }
 
 void seal_unqueue(struct ctx *c)

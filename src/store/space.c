@@ -191,37 +191,15 @@ static int evict_ino(struct store *st, uint64_t ino, uint64_t bytes)
 {
 	char name[NAME_MAX + 1];
 	struct node *n, *dir;
-	struct ctx *c;
-	int r = 0;
+	int r;
 
-	if (ctx_get(st, ino, false, &c) == 0) {
-		lock_acquire(&c->lock);
-		if (c->opens > 0 || c->sealing || c->pinned)
-			r = -EBUSY;
-		lock_release(&c->lock);
-		ctx_put(c);
-		if (r < 0)
-			return r;
-	}
 	n = node_find(st->nodes, ino);
 	if (!n)
 		n = index_node(st, ino);
 	if (!n)
 		return -ENOENT;
 	if (node_where(st->nodes, n, &dir, name)) {
-		struct at at;
-		struct stat sb;
-
-		/* the index may be old: only this very inode */
-		r = node_at_child(st->nodes, dir, name, &at);
-		if (r == 0) {
-			r = fstatat(at.dirfd, at.name, &sb, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-			node_at_put(st->nodes, &at);
-		}
-		if (r == 0 && sb.st_ino != ino)
-			r = -ESTALE;
-		if (r == 0)
-			r = store_unlink(st, dir, name);
+		r = remove_name(st, dir, name, ino);
 		if (r == 0 && st->k)
 			st->k->inval_entry(st->karg, dir, name);
 		node_forget(st->nodes, dir, 1);
@@ -264,25 +242,58 @@ static bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino)
 	return space_free(st) >= bytes;
 }
 
+/* Sealing needs room for the object before it frees the plain data: writers
+ * leave it this much, unless nothing else can give way. */
+uint64_t space_seal_room(uint64_t limit)
+{
+	return limit / 8 < (2ull << 30) ? limit / 8 : 2ull << 30;
+}
+
+static bool take(struct store *st, uint64_t bytes, uint64_t keep_free)
+{
+	uint64_t limit = atomic_load(&st->ssd_limit), used = atomic_load(&st->ssd_used);
+
+	while (bytes <= limit && keep_free <= limit - bytes && used <= limit - bytes - keep_free)
+		if (atomic_compare_exchange_weak(&st->ssd_used, &used, used + bytes))
+			return true;
+	return false;
+}
+
+static bool evict_locked(struct store *st, uint64_t bytes, uint64_t keep_ino)
+{
+	bool ok;
+
+	if (st->cfg.full != FULL_EVICT || bytes > atomic_load(&st->ssd_limit))
+		return false;
+	lock_acquire(&st->evict_lock);
+	ok = space_free(st) >= bytes || evict_for(st, bytes, keep_ino);
+	lock_release(&st->evict_lock);
+	return ok;
+}
+
 int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
-	uint64_t limit, used;
+	uint64_t room = space_seal_room(atomic_load(&st->ssd_limit));
 
-	for (;;) {
-		limit = atomic_load(&st->ssd_limit);
-		used = atomic_load(&st->ssd_used);
-		while (used + bytes <= limit)
-			if (atomic_compare_exchange_weak(&st->ssd_used, &used, used + bytes))
-				return 0;
-		if (st->cfg.full != FULL_EVICT || bytes > limit)
-			return -KVFS_EFULL;
-		lock_acquire(&st->evict_lock);
-		if (space_free(st) < bytes && !evict_for(st, bytes, keep_ino)) {
-			lock_release(&st->evict_lock);
-			return -KVFS_EFULL;
-		}
-		lock_release(&st->evict_lock);
+	/* sealing what waits is the cheapest way to room: nothing is lost */
+	for (int i = 0; i < 1000; i++) {
+		if (take(st, bytes, room))
+			return 0;
+		if (!seal_press(st))
+			break;
 	}
+	while (!take(st, bytes, room))
+		if (!evict_locked(st, bytes + room, keep_ino))
+			return take(st, bytes, 0) ? 0 : -KVFS_EFULL;
+	return 0;
+}
+
+int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino)
+{
+	while (!take(st, bytes, 0))
+		if (!evict_locked(st, bytes, keep_ino))
+			return -KVFS_EFULL;
+	return 0;
 }
 
 int store_evict(struct store *st, struct node *n)

@@ -55,6 +55,9 @@ struct sealer {
 	unsigned n_queue, running, limit; /* lock */
 	bool stop;           /* lock */
 	bool drain;          /* lock: everything is due */
+	unsigned pressed;    /* lock: writers waiting for room */
+	uint64_t ended;      /* lock: seals that ended, well or not */
+	uint64_t sealed;     /* lock: of them, well */
 	bool started;
 	pthread_t thread;
 };
@@ -167,6 +170,10 @@ void attr_apply(const struct kvfs_record *rec, struct stat *sb);
 /* A change of metadata makes the tree's ctime count again. */
 void attr_ctime_live(struct store *st, struct node *n);
 
+/* remove.c: store_unlink, or with @evict_ino only that inode and only when
+ * nobody uses it: -EBUSY, -ESTALE. */
+WUR int remove_name(struct store *st, struct node *dir, const char *name, uint64_t evict_ino);
+
 /* commit.c */
 WUR int commit_start(struct store *st);
 void commit_stop(struct store *st); /* runs what is queued */
@@ -193,6 +200,9 @@ WUR int seal_start(struct store *st);
 void seal_stop(struct store *st, bool drain);
 void seal_queue(struct ctx *c);
 void seal_unqueue(struct ctx *c);
+/* Space is short: seals what waits at once and waits for one to be done. False
+ * when there is nothing to wait for. */
+bool seal_press(struct store *st);
 /* Queues what the index says was written and not yet examined. */
 void seal_queue_pending(struct store *st);
 void scrub_stop(struct store *st);
@@ -212,6 +222,10 @@ int read_damage(struct ctx *c, int code);
 /* space.c */
 /* Room for @bytes more on SSD: evicts when allowed; -KVFS_EFULL. */
 WUR int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino);
+/* The same for an object being sealed: may use the last room, never waits. */
+WUR int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino);
+/* Of a limit, what writers leave to sealing while anything else can give way. */
+uint64_t space_seal_room(uint64_t limit);
 void space_release(struct store *st, uint64_t bytes);
 uint64_t space_free(struct store *st);
 /* Makes room for @bytes in DRAM by dropping the coldest. False: not enough. */
