@@ -13,11 +13,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* The leak checker of sanitizer builds attaches to its own process. */
+#if defined(__SANITIZE_ADDRESS__)
+#define LEAK_CHECKER 1
+#elif defined(__has_feature)
+#define LEAK_CHECKER __has_feature(address_sanitizer)
+#else
+#define LEAK_CHECKER 0
+#endif
+
 /* File operations on behalf of any user, trusted.* xattrs and passthrough
  * (SYS_ADMIN), leases on others' files, devices by mknod. */
 static const unsigned char caps_kept[] = {
 	CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID,
 	CAP_SETUID, CAP_SETGID, CAP_LEASE, CAP_MKNOD, CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_NICE,
+#if LEAK_CHECKER
+	CAP_SYS_PTRACE,
+#endif
 };
 
 static int caps_get(struct __user_cap_data_struct data[2])
@@ -40,8 +52,9 @@ void privs_harden(void)
 	struct rlimit files;
 
 	umask(0);
-	(void)setrlimit(RLIMIT_CORE, &none);        /* the line below suffices */
-	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	(void)setrlimit(RLIMIT_CORE, &none); /* PR_SET_DUMPABLE suffices */
+	if (!LEAK_CHECKER)
+		(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files); /* fewer: fewer open files */

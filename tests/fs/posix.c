@@ -97,7 +97,8 @@ static bool run_case(const struct posix_case *c)
 		umask(0);
 		case_dir(c->name);
 		c->run();
-		exit(0);
+		fflush(NULL);
+		_exit(0); /* a leak checker cannot look at a process that changed users */
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) < 0)
 		return false;
