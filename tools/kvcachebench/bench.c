@@ -59,24 +59,40 @@ static void raise_priority(void)
 	(void)setpriority(PRIO_PROCESS, 0, -20);
 }
 
+/* Hands on what should end us, and ends as the child did. */
+static _Noreturn void stand_by(pid_t pid, const sigset_t *set)
+{
+	int status = 0, sig;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		sig = sigwaitinfo(set, NULL);
+		if (sig > 0 && sig != SIGCHLD)
+			kill(pid, SIGTERM);
+	}
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
 void bench_quiet(void)
 {
-	int status = 0;
+	sigset_t set, old;
 	pid_t pid;
 
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, &old);
 	fflush(NULL);
 	pid = fork();
+	if (pid > 0)
+		stand_by(pid, &set);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return;
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-		(void)setsid();
-		raise_priority();
-		return;
-	}
-	while (waitpid(pid, &status, 0) < 0)
-		;
-	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	(void)setsid();
+	raise_priority();
 }
 
 void bench_progress(const char *text)

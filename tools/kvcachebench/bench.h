@@ -17,6 +17,9 @@ struct bench_cmd {
 };
 
 int bench_codec(int argc, char **argv);
+int bench_read(int argc, char **argv);
+int bench_write(int argc, char **argv);
+int bench_meta(int argc, char **argv);
 
 /* Times of one measured thing over the rounds, in seconds. */
 #define BENCH_ROUNDS_MAX 99
@@ -30,7 +33,8 @@ double bench_best(const struct bench_times *t);   /* 0 when empty */
 
 /* Goes on in a child with the quietest scheduling that the system grants: a
  * session of its own (an autogroup of its own, at the highest weight) and
- * nice -20. The parent waits and exits with the child's status. Without the
+ * nice -20. The parent hands
+ * on what should end it and exits with the child's status. Without the
  * right to it, it goes on as it is, silently: results are ratios anyway. */
 void bench_quiet(void);
 

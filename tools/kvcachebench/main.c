@@ -11,6 +11,9 @@
 /* One line per subcommand. */
 static const struct bench_cmd commands[] = {
 	{ "codec", "ratios and speeds of the codecs, beside memcpy", bench_codec },
+	{ "read", "loading files, beside ext4 and btrfs", bench_read },
+	{ "write", "saving files, beside ext4; sealing under load", bench_write },
+	{ "meta", "creating, opening and looking at many files", bench_meta },
 };
 
 static int usage(FILE *f, int status)
