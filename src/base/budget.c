@@ -24,9 +24,9 @@ static void budget_note(struct budget *b, enum budget_use u, uint64_t bytes, uin
 	uint64_t peak = atomic_load_explicit(&b->peak_bytes, memory_order_relaxed);
 
 	atomic_fetch_add_explicit(&b->use_bytes[u], bytes, memory_order_relaxed);
-	while (peak < sum && !atomic_compare_exchange_weak_explicit(&b->peak_bytes, &peak, sum,
-								    memory_order_relaxed,
-								    memory_order_relaxed))
+	while (peak < sum &&
+	       !atomic_compare_exchange_weak_explicit(&b->peak_bytes, &peak, sum,
+						      memory_order_relaxed, memory_order_relaxed))
 		;
 }
 

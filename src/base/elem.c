@@ -25,18 +25,14 @@ static const struct {
 	const char *name;
 	int elem;
 } elem_aliases[] = {
-	{ "bytes", ELEM_BYTES },        { "u8", ELEM_BYTES },
-	{ "uint8", ELEM_BYTES },        { "f32", ELEM_F32 },
-	{ "fp32", ELEM_F32 },           { "float32", ELEM_F32 },
-	{ "float", ELEM_F32 },          { "f16", ELEM_F16 },
-	{ "fp16", ELEM_F16 },           { "float16", ELEM_F16 },
-	{ "half", ELEM_F16 },           { "bf16", ELEM_BF16 },
-	{ "bfloat16", ELEM_BF16 },      { "fp8_e4m3", ELEM_F8E4M3 },
-	{ "f8e4m3", ELEM_F8E4M3 },      { "f8_e4m3", ELEM_F8E4M3 },
-	{ "fp8e4m3", ELEM_F8E4M3 },     { "float8_e4m3fn", ELEM_F8E4M3 },
-	{ "fp8", ELEM_F8E4M3 },         { "fp8_e5m2", ELEM_F8E5M2 },
-	{ "f8e5m2", ELEM_F8E5M2 },      { "f8_e5m2", ELEM_F8E5M2 },
-	{ "fp8e5m2", ELEM_F8E5M2 },     { "float8_e5m2", ELEM_F8E5M2 },
+	{ "bytes", ELEM_BYTES },    { "u8", ELEM_BYTES },        { "uint8", ELEM_BYTES },
+	{ "f32", ELEM_F32 },        { "fp32", ELEM_F32 },        { "float32", ELEM_F32 },
+	{ "float", ELEM_F32 },      { "f16", ELEM_F16 },         { "fp16", ELEM_F16 },
+	{ "float16", ELEM_F16 },    { "half", ELEM_F16 },        { "bf16", ELEM_BF16 },
+	{ "bfloat16", ELEM_BF16 },  { "fp8_e4m3", ELEM_F8E4M3 }, { "f8e4m3", ELEM_F8E4M3 },
+	{ "f8_e4m3", ELEM_F8E4M3 }, { "fp8e4m3", ELEM_F8E4M3 },  { "float8_e4m3fn", ELEM_F8E4M3 },
+	{ "fp8", ELEM_F8E4M3 },     { "fp8_e5m2", ELEM_F8E5M2 }, { "f8e5m2", ELEM_F8E5M2 },
+	{ "f8_e5m2", ELEM_F8E5M2 }, { "fp8e5m2", ELEM_F8E5M2 },  { "float8_e5m2", ELEM_F8E5M2 },
 };
 
 const char *elem_name(unsigned elem)

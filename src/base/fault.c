@@ -48,9 +48,9 @@ bool fault_hit(enum fault_kind k)
 
 	lock_acquire(&fault_lock);
 	fault_armed[k].count++;
-	hit = fault_armed[k].nth && (fault_armed[k].repeat ?
-					     fault_armed[k].count >= fault_armed[k].nth :
-					     fault_armed[k].count == fault_armed[k].nth);
+	hit = fault_armed[k].nth &&
+	      (fault_armed[k].repeat ? fault_armed[k].count >= fault_armed[k].nth
+				     : fault_armed[k].count == fault_armed[k].nth);
 	lock_release(&fault_lock);
 	return hit;
 }

@@ -20,7 +20,7 @@ enum fault_kind { FAULT_ALLOC, FAULT_READ, FAULT_WRITE, FAULT_SYNC, FAULT_KINDS_
 void fault_arm(enum fault_kind k, unsigned nth, bool repeat); /* nth 0: disarm */
 bool fault_hit(enum fault_kind k);
 unsigned fault_count(enum fault_kind k); /* hits asked for since fault_arm */
-int fault_point(const char *name); /* 0 or -errno to inject */
+int fault_point(const char *name);       /* 0 or -errno to inject */
 #define FAULT_POINT(name) fault_point(name)
 #else
 static inline void fault_arm(enum fault_kind k, unsigned nth, bool repeat)

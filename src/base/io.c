@@ -90,7 +90,8 @@ int io_open_regular(int dirfd, const char *name, int flags, unsigned mode)
 	int fd, rc;
 
 	do {
-		fd = openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode);
+		fd = openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+			    mode);
 	} while (fd < 0 && errno == EINTR);
 	if (fd < 0) {
 		rc = -errno;

@@ -10,12 +10,12 @@
 
 #include "base/err.h"
 
-void *mem_alloc(size_t len);              /* NULL when out of memory */
+void *mem_alloc(size_t len); /* NULL when out of memory */
 void *mem_zalloc(size_t len);
-void *mem_calloc(size_t n, size_t each);  /* overflow-checked, zeroed */
-void *mem_realloc(void *p, size_t len);   /* @p stays valid on failure */
+void *mem_calloc(size_t n, size_t each); /* overflow-checked, zeroed */
+void *mem_realloc(void *p, size_t len);  /* @p stays valid on failure */
 char *mem_strdup(const char *s);
-void mem_free(void *p);                   /* NULL ok */
+void mem_free(void *p); /* NULL ok */
 /* Page-aligned, for O_DIRECT; release with mem_free_pages(p, len).
  * mmap'ed, MADV_HUGEPAGE from 2 MiB; excluded from core dumps. */
 void *mem_alloc_pages(size_t len);

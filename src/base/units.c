@@ -87,10 +87,14 @@ int units_parse_ns(const char *s, uint64_t *ret_ns)
 		const char *name;
 		uint64_t ns;
 	} units[] = {
-		{ "", 1000000000ull }, { "ns", 1 },
-		{ "us", 1000 },        { "ms", 1000000 },
-		{ "s", 1000000000ull }, { "m", 60 * 1000000000ull },
-		{ "min", 60 * 1000000000ull }, { "h", 3600 * 1000000000ull },
+		{ "", 1000000000ull },
+		{ "ns", 1 },
+		{ "us", 1000 },
+		{ "ms", 1000000 },
+		{ "s", 1000000000ull },
+		{ "m", 60 * 1000000000ull },
+		{ "min", 60 * 1000000000ull },
+		{ "h", 3600 * 1000000000ull },
 		{ "d", 86400 * 1000000000ull },
 	};
 	struct units_decimal d;
@@ -190,7 +194,10 @@ int units_parse_double(const char *s, double min, double max, double *ret)
 int units_parse_bool(const char *s, bool *ret)
 {
 	static const char *const words[][2] = {
-		{ "no", "yes" }, { "off", "on" }, { "false", "true" }, { "0", "1" },
+		{ "no", "yes" },
+		{ "off", "on" },
+		{ "false", "true" },
+		{ "0", "1" },
 	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)

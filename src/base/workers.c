@@ -25,11 +25,11 @@
 struct workers {
 	unsigned threads, bg_max, started; /* constant after create */
 	struct lock lock;
-	struct cond wake[WORKERS_CLASSES]; /* by enum work_class */
-	struct cond idle;                  /* nothing queued or running */
-	struct list queue[WORKERS_CLASSES] GUARDED;   /* under lock */
-	unsigned running[WORKERS_CLASSES] GUARDED;    /* under lock */
-	bool stop GUARDED;                            /* under lock */
+	struct cond wake[WORKERS_CLASSES];          /* by enum work_class */
+	struct cond idle;                           /* nothing queued or running */
+	struct list queue[WORKERS_CLASSES] GUARDED; /* under lock */
+	unsigned running[WORKERS_CLASSES] GUARDED;  /* under lock */
+	bool stop GUARDED;                          /* under lock */
 	/* WORK_READ items queued or running. Changed under lock, read without:
 	 * background work polls it as a hint and a stale value only delays. */
 	_Atomic unsigned readers;

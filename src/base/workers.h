@@ -20,8 +20,8 @@
 enum work_class { WORK_READ, WORK_BACKGROUND };
 
 struct work {
-	struct list link;          /* private to the pool while queued; start as zeros */
-	enum work_class cls;       /* private to the pool */
+	struct list link;           /* private to the pool while queued; start as zeros */
+	enum work_class cls;        /* private to the pool */
 	void (*run)(struct work *); /* on a pool thread, no locks held; may free the item */
 };
 

@@ -46,7 +46,7 @@ struct arena {
 	struct lock lock;
 	/* all below under lock; cold + warm = the free addresses of a zone */
 	struct extent_set cold[ZONES] GUARDED, warm[ZONES] GUARDED;
-	struct extent *spare GUARDED;     /* spare_n unused nodes, promised or more */
+	struct extent *spare GUARDED; /* spare_n unused nodes, promised or more */
 	uint64_t spare_n GUARDED;
 	uint64_t promised GUARDED;        /* nodes put aside, one per extent handed out */
 	uint64_t used_bytes GUARDED;      /* in extents handed out */
@@ -62,7 +62,8 @@ static unsigned arena_zone_of_len(size_t len)
 
 static uint64_t arena_rounded(size_t len)
 {
-	return round_up_u64(len, arena_zone_of_len(len) == ZONE_HUGE ? ARENA_HUGE_BYTES : KVFS_PAGE);
+	return round_up_u64(len,
+			    arena_zone_of_len(len) == ZONE_HUGE ? ARENA_HUGE_BYTES : KVFS_PAGE);
 }
 
 static unsigned arena_zone_of_off(const struct arena *a, uint64_t off)
@@ -236,8 +237,8 @@ int arena_create(struct budget *b, uint64_t max_bytes, struct arena **ret)
 	if (!a)
 		return -ENOMEM;
 	a->b = b;
-	a->warm_max_bytes = max_bytes / 32 < ARENA_WARM_MAX_BYTES ? max_bytes / 32 :
-								     ARENA_WARM_MAX_BYTES;
+	a->warm_max_bytes = max_bytes / 32 < ARENA_WARM_MAX_BYTES ? max_bytes / 32
+								  : ARENA_WARM_MAX_BYTES;
 	lock_init(&a->lock);
 	rc = arena_map(a, max_bytes);
 	if (rc)
@@ -346,7 +347,8 @@ void arena_free(struct arena *a, void *p, size_t len)
 	lock_acquire(&a->lock);
 	assert(a->used_bytes >= rounded);
 	a->used_bytes -= rounded;
-	warm = a->warm[ZONE_SMALL].bytes + a->warm[ZONE_HUGE].bytes + rounded <= a->warm_max_bytes &&
+	warm = a->warm[ZONE_SMALL].bytes + a->warm[ZONE_HUGE].bytes + rounded <=
+		       a->warm_max_bytes &&
 	       budget_used(a->b) <= budget_limit(a->b);
 	if (warm)
 		arena_add(a, &a->warm[z], arena_node(a, off, rounded));

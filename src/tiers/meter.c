@@ -38,7 +38,8 @@ static void meter_sample(struct tier_meter *m, uint64_t now, uint64_t bytes)
 	if (m->sample_ns < METER_SAMPLE_NS || m->sample_bytes < METER_SAMPLE_BYTES)
 		return;
 	m->s.bandwidth_Bps = meter_average(m->s.bandwidth_Bps,
-					   (double)m->sample_bytes * 1e9 / (double)m->sample_ns, 0.25);
+					   (double)m->sample_bytes * 1e9 / (double)m->sample_ns,
+					   0.25);
 	m->sample_ns = m->sample_bytes = 0;
 }
 

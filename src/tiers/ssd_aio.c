@@ -158,7 +158,8 @@ static void ssd_refill(struct ssd *s)
 		n = 0;
 		lock_acquire(&s->lock);
 		while (n < SSD_BATCH && s->in_kernel < s->depth && !list_empty(&s->overflow)) {
-			struct tier_read *r = container_of(s->overflow.next, struct tier_read, link);
+			struct tier_read *r = container_of(s->overflow.next, struct tier_read,
+							   link);
 
 			list_del(&r->link);
 			s->in_kernel++;

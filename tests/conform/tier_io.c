@@ -108,7 +108,8 @@ static ssize_t read_once(struct rig *g, int fd, uint64_t off, size_t len, bool c
 	if (compare && res > 0) {
 		CHECK(memcmp(x.r.buf, content + off, (size_t)res) == 0);
 		/* nothing is written behind what was read (O_DIRECT may pad) */
-		for (size_t i = (size_t)round_up_u64((uint64_t)res, 4096); !g->direct && i < len; i++)
+		for (size_t i = (size_t)round_up_u64((uint64_t)res, 4096); !g->direct && i < len;
+		     i++)
 			CHECK(((unsigned char *)x.r.buf)[i] == 0xee);
 	}
 	read_fini(&x);
@@ -219,7 +220,9 @@ static void start_chains(struct rig *g, unsigned n)
 		struct chain *c = calloc(1, sizeof(*c));
 
 		CHECK(c);
-		c->r = (struct tier_read){ .fd = g->fd, .off_bytes = i * 4096ull, .len = 4096, .done = chain_done };
+		c->r = (struct tier_read){
+			.fd = g->fd, .off_bytes = i * 4096ull, .len = 4096, .done = chain_done
+		};
 		c->r.buf = mem_alloc_pages(4096);
 		CHECK(c->r.buf);
 		c->g = g;
@@ -396,7 +399,8 @@ static void test_ssd_falls_back_to_pread(void)
 {
 	struct tier_io *t;
 	struct read x;
-	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC), dir = open("/", O_RDONLY | O_CLOEXEC);
+	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+	    dir = open("/", O_RDONLY | O_CLOEXEC);
 
 	CHECK(fd >= 0 && dir >= 0);
 	CHECK_EQ(tier_ssd_create(2, &t), 0);
@@ -431,7 +435,8 @@ static void test_ssd_continues_after_a_short_count(void)
 	CHECK_EQ(ftruncate(src, (off_t)len - 5), 0);
 	CHECK_EQ(ftruncate(dst, (off_t)piece), 0);
 	for (size_t at = 0; at < len; at += piece)
-		CHECK(mmap(p + at, piece, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dst, 0) != MAP_FAILED);
+		CHECK(mmap(p + at, piece, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dst, 0) !=
+		      MAP_FAILED);
 	CHECK_EQ(tier_ssd_create(2, &t), 0);
 	done_total = 0;
 	x.r.buf = p;

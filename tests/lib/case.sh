@@ -129,7 +129,8 @@ case_check_log() {
 start_fs() {
 	local store=$1 mnt=$2
 	shift 2
-	"$KVCACHEFS" "$store" "$mnt" -f "$@" >>"$LOG" 2>&1 </dev/null &
+	# of all programs the daemon is the one that must not leak
+	ASAN_OPTIONS=detect_leaks=1 "$KVCACHEFS" "$store" "$mnt" -f "$@" >>"$LOG" 2>&1 </dev/null &
 	FS_PID=$!
 	CASE_PIDS+=("$FS_PID")
 }

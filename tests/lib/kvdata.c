@@ -73,7 +73,8 @@ static void put_elems(uint64_t bytes, bool bf16)
 
 static void put_plain(uint64_t bytes, const char *kind)
 {
-	static const char *const words[] = { "the ", "key ", "value ", "cache ", "of ", "a ", "token ", "\n" };
+	static const char *const words[] = { "the ", "key ", "value ", "cache ",
+					     "of ",  "a ",   "token ", "\n" };
 	unsigned char block[4096] = { 0 };
 
 	while (bytes) {
@@ -112,16 +113,17 @@ static void put_safetensors(uint64_t bytes)
 		uint64_t n = i < 3 ? rows * ROW_ELEMS * 2 : data - at;
 
 		len += snprintf(json + len, sizeof(json) - (size_t)len,
-				"%s\"layer_%d_%c\":{\"dtype\":\"BF16\",\"shape\":", i ? "," : "{", i / 2,
-				i % 2 ? 'v' : 'k');
+				"%s\"layer_%d_%c\":{\"dtype\":\"BF16\",\"shape\":", i ? "," : "{",
+				i / 2, i % 2 ? 'v' : 'k');
 		if (i < 3)
 			len += snprintf(json + len, sizeof(json) - (size_t)len, "[%llu,%d]",
 					(unsigned long long)rows, ROW_ELEMS);
 		else
 			len += snprintf(json + len, sizeof(json) - (size_t)len, "[%llu]",
 					(unsigned long long)n / 2);
-		len += snprintf(json + len, sizeof(json) - (size_t)len, ",\"data_offsets\":[%llu,%llu]}",
-				(unsigned long long)at, (unsigned long long)(at + n));
+		len += snprintf(json + len, sizeof(json) - (size_t)len,
+				",\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
+				(unsigned long long)(at + n));
 		at += n;
 	}
 	json[len++] = '}';
@@ -136,7 +138,8 @@ int main(int argc, char **argv)
 {
 	uint64_t bytes;
 
-	if (argc != 4 || units_parse_bytes(argv[2], &bytes) || units_parse_u64(argv[3], 0, UINT64_MAX, &seed)) {
+	if (argc != 4 || units_parse_bytes(argv[2], &bytes) ||
+	    units_parse_u64(argv[3], 0, UINT64_MAX, &seed)) {
 		fprintf(stderr, "usage: kvdata random|zero|text|bf16|f16|st BYTES SEED\n");
 		return 2;
 	}

@@ -156,9 +156,11 @@ install_missing() {
 # --- building ---
 
 # build NAME [meson options]: configures when needed, builds; a failure counts.
+# With ONLY set, builds just the programs of these suites.
 build() {
 	local name=$1 dir=$BUILDS/$1 start=$SECONDS
 	shift
+	PROGRAMS=()
 	if [ ! -f "$dir/build.ninja" ] || [ "$(cat "$dir/.options" 2>/dev/null)" != "$*" ]; then
 		rm -rf "$dir"
 		quietly "configuring $name" "$RUN/build.log" meson setup "$dir" "$ROOT" "$@" || {
@@ -168,7 +170,8 @@ build() {
 		}
 		printf '%s\n' "$*" >"$dir/.options"
 	fi
-	quietly "building $name" "$RUN/build.log" ninja -C "$dir" || {
+	[ -z "${ONLY:-}" ] || select_suites "$name" "$ONLY"
+	quietly "building $name" "$RUN/build.log" ninja -C "$dir" "${PROGRAMS[@]}" || {
 		grep -E -A 12 'FAILED|error:|ERROR' "$RUN/build.log" | head -n 60
 		count fail "build/$name"
 		return 1
@@ -194,33 +197,45 @@ build_clang() {
 
 matches() { [ -z "$pattern" ] || [[ $1 == *"$pattern"* ]]; }
 
-# "SUITE/NAME" of each test that meson knows in build $1
+# "SUITE/NAME PROGRAM SUITE..." of each test that meson knows in build $1
 list_suites() {
 	meson introspect --tests "$BUILDS/$1" | python3 -c '
-import json, sys
+import json, os, sys
 for t in json.load(sys.stdin):
-    for s in t["suite"]:
-        print(s.split(":")[-1] + "/" + t["name"])' | sort -u
+    suites = [s.split(":")[-1] for s in t["suite"]]
+    exe = os.path.relpath(t["cmd"][0], sys.argv[1]) if t["cmd"][0].startswith(sys.argv[1]) else "-"
+    print(suites[0] + "/" + t["name"], exe, *suites)' "$(realpath "$BUILDS/$1")" | sort -u
+}
+
+# select_suites BUILD "SUITE..." (empty: all): sets WANT and PROGRAMS.
+select_suites() {
+	local t exe all s
+	WANT=() PROGRAMS=()
+	while read -r t exe all; do
+		for s in ${2:-$all}; do
+			[[ " $all " == *" $s "* ]] || continue
+			matches "$t" || break
+			WANT+=("$t")
+			[ "$exe" = - ] || PROGRAMS+=("$exe")
+			break
+		done
+	done < <(list_suites "$1")
 }
 
 # run_suites BUILD "SUITE..." (empty: all)
 run_suites() {
-	local dir=$BUILDS/$1 suites=$2 t s want=() args=() mult=1 wrap=()
-	while read -r t; do
-		s=${t%%/*}
-		[ -z "$suites" ] || [[ " $suites " == *" $s "* ]] || continue
-		matches "$t" && want+=("$t")
-	done < <(list_suites "$1")
-	[ ${#want[@]} -gt 0 ] || return 0
-	for t in "${want[@]}"; do args+=("${t#*/}"); done
-	[ -z "$suites" ] || for s in $suites; do args+=(--suite "$s"); done
+	local dir=$BUILDS/$1 suites=$2 t s args=() mult=1 wrap=()
+	select_suites "$1" "$2"
+	[ ${#WANT[@]} -gt 0 ] || return 0
+	mapfile -t args < <(printf '%s\n' "${WANT[@]#*/}" | sort -u)
+	for s in $suites; do args+=(--suite "$s"); done
 	[ "$1" = normal ] || mult=4
 	if [ "$1" = tsan ] && setarch -R true 2>/dev/null; then
 		wrap=(--wrap "setarch -R") # its shadow memory wants fixed addresses
 	fi
-	rm -f "$dir/meson-logs/testlog.json"
+	rm -f "$dir"/meson-logs/testlog*.json
 	mkdir -p "$RUN/san"
-	quietly "running ${#want[@]} tests of $1" "$RUN/suites.log" env TMPDIR="$CASE_DIR" BUILD="$dir" \
+	quietly "running ${#WANT[@]} tests of $1" "$RUN/suites.log" env TMPDIR="$CASE_DIR" BUILD="$dir" \
 		ASAN_OPTIONS="log_path=$RUN/san/$1" \
 		UBSAN_OPTIONS="print_stacktrace=1:log_path=$RUN/san/$1" TSAN_OPTIONS=halt_on_error=1 \
 		meson test -C "$dir" --no-rebuild --print-errorlogs -t "$mult" --num-processes "$JOBS" \
@@ -233,7 +248,7 @@ report_suites() {
 	local name=$1 result test time n=0
 	shift
 	while IFS=$'\t' read -r result test time; do
-		matches "$test" || continue
+		[[ " ${WANT[*]} " == *" $test "* ]] || continue
 		n=$((n + 1))
 		[ "$name" = normal ] || test="$test [$name]"
 		count "$result" "$test" "$time"
@@ -251,7 +266,7 @@ for line in (l for f in sys.argv[1:] for l in open(f)):
     elif kind == "fail":
         note = "%s %s\n%s" % (note, t["result"], "\n".join("        " + l for l in text[-40:]))
         note = note.replace("\n", "\v")
-    print(kind, suite.split(":")[-1] + "/" + name, note.replace("\t", " "), sep="\t")
+    print(kind, suite.split(":")[-1].split("+")[0] + "/" + name, note.replace("\t", " "), sep="\t")
 PY
 	)
 	[ $n -gt 0 ] || { tail -n 20 "$RUN/suites.log"; count fail "suites [$name]" "meson test"; }
@@ -301,7 +316,7 @@ case_start() { # BUILD NAME FILE
 	mkdir -p "$dir"
 	chmod 755 "$dir"
 	setsid env TMPDIR="$dir" BUILD="$BUILDS/$1" ROOT="$ROOT" KVLM="$BUILDS/$1/tools/kvlm/kvlm" \
-		ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 LC_ALL=C.UTF-8 \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LC_ALL=C.UTF-8 \
 		timeout --kill-after=15 "$limit" "$3" \
 		>"$dir.log" 2>&1 </dev/null 9>&- &
 	BUSY+=("$!")

@@ -31,16 +31,16 @@
 #define TEST_SANITIZED 1
 #endif
 
-#define CHECK(cond)                                                                       \
-	do {                                                                              \
-		if (!(cond))                                                              \
-			test_fail(__FILE__, __LINE__, #cond);                             \
+#define CHECK(cond)                                           \
+	do {                                                  \
+		if (!(cond))                                  \
+			test_fail(__FILE__, __LINE__, #cond); \
 	} while (0)
 /* Compares integers and prints both. */
-#define CHECK_EQ(a, b)                                                                    \
-	do {                                                                              \
-		long long check_a_ = (long long)(a), check_b_ = (long long)(b);           \
-		if (check_a_ != check_b_)                                                 \
+#define CHECK_EQ(a, b)                                                                      \
+	do {                                                                                \
+		long long check_a_ = (long long)(a), check_b_ = (long long)(b);             \
+		if (check_a_ != check_b_)                                                   \
 			test_fail_eq(__FILE__, __LINE__, #a " == " #b, check_a_, check_b_); \
 	} while (0)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""No blanks at line ends, no marks of unfinished work, no lines over 100 columns in C.
+"""No blanks at line ends, no marks of unfinished work, no C lines over 120 columns (aim: 100).
 
 Every C file, header, script and build file says its licence or is short.
 """

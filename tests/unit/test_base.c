@@ -75,10 +75,10 @@ Test(list, keeps_order_and_removing_twice_is_harmless)
 	list_add_tail(&h, &b);
 	list_add_tail(&h, &c);
 	list_add_head(&h, &a);
-	list_for_each(p, &h)
+	list_for_each (p, &h)
 		cr_assert_eq(p, want[n++]);
 	cr_assert_eq(n, 3);
-	list_for_each_safe(p, tmp, &h)
+	list_for_each_safe (p, tmp, &h)
 		list_del(p);
 	cr_assert(list_empty(&h));
 	list_del(&a);
@@ -145,7 +145,8 @@ Test(budget, force_goes_over_and_a_lowered_limit_refuses)
 }
 
 /* What a log writes to stderr, with @fmt_arg as "%s". */
-static void log_capture(enum log_level max, enum log_level lvl, const char *arg, char *ret, size_t cap)
+static void log_capture(enum log_level max, enum log_level lvl, const char *arg, char *ret,
+			size_t cap)
 {
 	int p[2], keep = dup(STDERR_FILENO);
 	struct log *l = log_create("kvcachefs", max, false);
@@ -168,7 +169,8 @@ Test(log, one_line_however_hostile_the_name)
 {
 	static char longer[5000], out[8192];
 
-	log_capture(LOG_LVL_INFO, LOG_LVL_WARN, "a\nkvcachefs: error: forged\x1b[2J", out, sizeof(out));
+	log_capture(LOG_LVL_INFO, LOG_LVL_WARN, "a\nkvcachefs: error: forged\x1b[2J", out,
+		    sizeof(out));
 	cr_assert_str_eq(out, "kvcachefs: warning: name a?kvcachefs: error: forged?[2J end\n");
 	log_capture(LOG_LVL_INFO, LOG_LVL_DEBUG, "x", out, sizeof(out));
 	cr_assert_str_eq(out, "");

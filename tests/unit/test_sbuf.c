@@ -64,7 +64,7 @@ Test(sbuf, json_strings_are_valid_for_any_bytes)
 	expect_json("\xf0\x9f\x98\x80", "\"\xf0\x9f\x98\x80\"");
 	expect_json("\xff", "\"\\u00ff\"");
 	expect_json("\xc3", "\"\\u00c3\"");
-	expect_json("\xc0\xaf", "\"\\u00c0\\u00af\"");         /* overlong */
+	expect_json("\xc0\xaf", "\"\\u00c0\\u00af\"");            /* overlong */
 	expect_json("\xed\xa0\x80", "\"\\u00ed\\u00a0\\u0080\""); /* surrogate */
 	expect_json("\xf4\x90\x80\x80", "\"\\u00f4\\u0090\\u0080\\u0080\"");
 	expect_json("", "\"\"");

@@ -28,8 +28,10 @@ static void run(struct work *w)
 Test(workers, serial_twin_runs_readers_first_in_order)
 {
 	struct workers *p;
-	struct item a = { { .run = run }, 'a', NULL, NULL }, b = { { .run = run }, 'b', NULL, NULL };
-	struct item r = { { .run = run }, 'r', NULL, NULL }, s = { { .run = run }, 's', NULL, NULL };
+	struct item a = { { .run = run }, 'a', NULL, NULL },
+		    b = { { .run = run }, 'b', NULL, NULL };
+	struct item r = { { .run = run }, 'r', NULL, NULL },
+		    s = { { .run = run }, 's', NULL, NULL };
 
 	cr_assert_eq(workers_create("t", 0, 1, &p), 0);
 	cr_assert_eq(workers_threads(p), 0);
@@ -52,7 +54,8 @@ Test(workers, serial_twin_runs_readers_first_in_order)
 Test(workers, cancel_takes_back_only_what_is_queued)
 {
 	struct workers *p;
-	struct item a = { { .run = run }, 'a', NULL, NULL }, r = { { .run = run }, 'r', NULL, NULL };
+	struct item a = { { .run = run }, 'a', NULL, NULL },
+		    r = { { .run = run }, 'r', NULL, NULL };
 
 	cr_assert_eq(workers_create("t", 0, 1, &p), 0);
 	cr_assert_not(workers_cancel(p, &a.work), "never submitted");
