@@ -101,6 +101,8 @@ static int source_open(struct source *s, const struct corpus *o, const struct en
 	default_tasks(o->model, dir, sizeof(dir));
 	for (size_t i = 0; !r && !o->text.n && i < 3; i++)
 		r = source_add_suite(s, e, o->tasks ? o->tasks : dir, names[i], m);
+	if (r == -ENOENT && !o->text.n && !o->tasks)
+		msg_fail(m, r, "no task suites in %s: give --text FILE or --tasks DIR", dir);
 	if (!r && s->all.n < o->tokens)
 		r = msg_fail(m, -EINVAL, "a text of %zu tokens is too short for contexts of %u",
 			     s->all.n, o->tokens);
