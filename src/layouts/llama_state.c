@@ -171,7 +171,8 @@ static int rows(struct llama_parse *p, int32_t type, uint64_t n, uint64_t row,
 {
 	size_t t = ggml_find(type);
 
-	if (type < 0 || type > GGML_TYPE_MAX || !row || row > LLAMA_ROW_MAX)
+	if (type < 0 || type > GGML_TYPE_MAX || row > LLAMA_ROW_MAX ||
+	    (!row && r->kind != REGION_OPAQUE)) /* LFM2 has states of no length */
 		return -KVFS_ENOLAYOUT;
 	if (t < GGML_TYPES && row % ggml_types[t].block_bytes)
 		return -KVFS_ENOLAYOUT;
@@ -453,7 +454,7 @@ static void finish(struct llama_parse *p, bool session)
 	if (p->quant >= 0)
 		layout_veto(l, "already quantised: rows are %s",
 			    t < GGML_TYPES ? ggml_types[t].name : "of another type");
-	if (p->recurrent)
+	if (p->recurrent && !l->n_regions)
 		layout_veto(l, "holds recurrent state");
 	if (p->ambiguous)
 		layout_veto(l, "may hold recurrent state");
