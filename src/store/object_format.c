@@ -7,8 +7,8 @@
  * layout, index and layers are disjoint, in this order, inside the file as far
  * as layers are present; chunks cover [0, logical_bytes) in order without gaps;
  * within a layer stored extents are in chunk order and disjoint; codec ids are
- * known; decoded lengths are at most CODEC_CHUNK_MAX except for holes; stored
- * lengths are at most OBJECT_STORED_MAX. What the codecs' bytes mean is checked
+ * known; decoded lengths are at most CODEC_CHUNK_MAX except for holes; a
+ * chunk's layers are at most OBJECT_STORED_MAX together. What the codecs' bytes mean is checked
  * by the codecs, after their checksum.
  */
 #include <endian.h>
@@ -262,7 +262,7 @@ static int parse_layer(const struct kvfs_object_header *h, const struct object_c
 	};
 	if (l.codec == CODEC_HOLE)
 		return c->n_layers == 1 && !l.off && !l.len && !l.sum ? 0 : -KVFS_EFORMAT;
-	if (c->len_bytes > CODEC_CHUNK_MAX || l.len > OBJECT_STORED_MAX(c->len_bytes))
+	if (c->len_bytes > CODEC_CHUNK_MAX)
 		return -KVFS_EFORMAT;
 	if (l.off < *end || l.off > limit || l.len > limit - l.off || l.off % OBJECT_EXTENT_ALIGN)
 		return -KVFS_EFORMAT;
@@ -282,6 +282,7 @@ int object_index_parse(const struct kvfs_object_header *h, const void *index,
 		ends[i] = h->layers[i].off;
 	for (uint32_t i = 0; i < h->n_chunks; i++) {
 		struct object_chunk *c = &chunks[i];
+		uint64_t stored = 0;
 
 		if ((size_t)(stop - p) < sizeof(struct kvfs_chunk))
 			return -KVFS_EFORMAT;
@@ -293,11 +294,14 @@ int object_index_parse(const struct kvfs_object_header *h, const void *index,
 			return -KVFS_EFORMAT;
 		c->first_layer = n_layers;
 		for (unsigned l = 0; l < c->n_layers; l++) {
-			err = parse_layer(h, c, l, p, &ends[l], &layers[n_layers++]);
+			err = parse_layer(h, c, l, p, &ends[l], &layers[n_layers]);
 			if (err)
 				return err;
+			stored += layers[n_layers++].len_bytes;
 			p += sizeof(struct kvfs_chunk_layer);
 		}
+		if (stored > OBJECT_STORED_MAX(c->len_bytes))
+			return -KVFS_EFORMAT;
 		at += c->len_bytes;
 	}
 	return p == stop && at == h->logical_bytes ? 0 : -KVFS_EFORMAT;

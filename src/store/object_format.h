@@ -25,7 +25,8 @@ enum object_sum_kind {
 #define OBJECT_FRONT_MAX (256u << 20)
 /* Stored extents start at multiples of this, for the decoders' vector loads. */
 #define OBJECT_EXTENT_ALIGN 64u
-/* Most stored bytes of one chunk layer: no codec may expand further. */
+/* Most stored bytes of one chunk, all layers together: no codec may expand
+ * further, and readers' buffers are made for it. */
 #define OBJECT_STORED_MAX(chunk_len) ((uint64_t)(chunk_len) + (chunk_len) / 8 + 4096)
 
 /* Host order to little-endian or back (the same operation), in place. */

@@ -315,15 +315,16 @@ static int add_part(struct object_writer *w, const struct layout_chunk *c, unsig
 
 static bool parts_ok(const struct layout_chunk *c, const struct object_part parts[], unsigned n)
 {
+	uint64_t sum = 0;
+
 	for (unsigned i = 0; i < n; i++) {
 		if (parts[i].codec >= CODEC_IDS_)
 			return false;
 		if (parts[i].codec == CODEC_HOLE)
 			return n == 1;
-		if (parts[i].len > OBJECT_STORED_MAX(c->len_bytes))
-			return false;
+		sum += parts[i].len;
 	}
-	return c->len_bytes <= CODEC_CHUNK_MAX;
+	return c->len_bytes <= CODEC_CHUNK_MAX && sum <= OBJECT_STORED_MAX(c->len_bytes);
 }
 
 int object_writer_add(struct object_writer *w, const struct object_part parts[], unsigned n)

@@ -81,8 +81,10 @@ static uint32_t make_chunks(const struct tobj_part parts[], unsigned n_parts,
 			uint32_t len = left < parts[i].chunk_bytes ? (uint32_t)left :
 								     parts[i].chunk_bytes;
 
-			c = realloc(c, (n + 1) * sizeof(*c));
-			CHECK(c);
+			if ((n & (n - 1)) == 0) {
+				c = realloc(c, (n ? n * 2 : 1) * sizeof(*c));
+				CHECK(c);
+			}
 			c[n++] = (struct layout_chunk) {
 				.off_bytes = off,
 				.len_bytes = len,
