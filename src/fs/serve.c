@@ -38,7 +38,7 @@ struct server {
 	pthread_t thread;
 	_Atomic pid_t tid;
 	_Atomic bool gone; /* about to return: join it */
-	long switches;     /* voluntary context switches when the last request was done */
+	long switches;     /* context switches when the last request came */
 	struct fuse_buf buf; /* owned memory */
 };
 
@@ -156,11 +156,13 @@ static void servers_follow(struct fs *fs)
 	lock_release(&set->lock);
 }
 
-static long voluntary_switches(void)
+/* Of both kinds: a lone client on our CPU that preempts us right at the reply
+ * has its next request there before we ask, and yet waits for each. */
+static long thread_switches(void)
 {
 	struct rusage ru;
 
-	return getrusage(RUSAGE_THREAD, &ru) == 0 ? ru.ru_nvcsw : 0;
+	return getrusage(RUSAGE_THREAD, &ru) == 0 ? ru.ru_nvcsw + ru.ru_nivcsw : 0;
 }
 
 static void server_follow(struct server *s)
@@ -171,7 +173,7 @@ static void server_follow(struct server *s)
 	if (!s->fs->follow.on || opcode_is_aside(in->opcode))
 		return;
 	if (in->opcode == KF_READ || in->opcode == KF_WRITE) {
-		long now = voluntary_switches();
+		long now = thread_switches();
 
 		waiting = now == s->switches;
 		s->switches = now;
