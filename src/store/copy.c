@@ -231,6 +231,22 @@ static int resize(struct copy_pool *p, struct copy *c, uint64_t size)
 	return set_held(p, c, need);
 }
 
+int copy_resize(struct copy *c, uint64_t size)
+{
+	struct copy_pool *p = c->pool;
+	uint64_t need = round_up_u64(size, COPY_UNIT);
+
+	if (need > c->held_bytes) {
+		budget_force(p->budget, BUDGET_COPY, need - c->held_bytes);
+		atomic_fetch_add(&p->bytes, need - c->held_bytes);
+		c->held_bytes = need;
+	}
+	if (ftruncate(c->fd, (off_t)size) < 0)
+		return -errno;
+	c->size_bytes = size;
+	return 0;
+}
+
 int copy_create(struct copy_pool *p, uint64_t size, struct copy **ret)
 {
 	uint64_t need = round_up_u64(size, COPY_UNIT);
@@ -287,6 +303,41 @@ static void trim(struct copy_pool *p)
 		list_del(l);
 		destroy(p, container_of(l, struct copy, link));
 	}
+}
+
+bool copy_pool_ready(struct copy_pool *p, uint64_t size)
+{
+	uint64_t need = round_up_u64(size, COPY_UNIT);
+	bool yes = false;
+
+	lock_acquire(&p->lock);
+	reap_locked(p);
+	list_for_each(l, &p->idle)
+		yes |= container_of(l, struct copy, link)->held_bytes >= need - need / 8;
+	lock_release(&p->lock);
+	return yes;
+}
+
+int copy_pool_prepare(struct copy_pool *p, uint64_t size)
+{
+	struct copy *c;
+	int err;
+
+	if (size > p->max_bytes / 4)
+		return -ENOSPC;
+	c = make(p, &err);
+	if (!c)
+		return err;
+	err = resize(p, c, size);
+	if (err) {
+		destroy(p, c);
+		return err;
+	}
+	lock_acquire(&p->lock);
+	list_add_tail(&p->idle, &c->link);
+	lock_release(&p->lock);
+	trim(p);
+	return 0;
 }
 
 void copy_put(struct copy *c)

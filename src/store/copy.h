@@ -27,6 +27,12 @@ void copy_pool_destroy(struct copy_pool *p); /* NULL ok */
  * for the zeroed tail of the last page. -KVFS_EBUDGET (caller makes room),
  * -ENOSPC. One reference. */
 WUR int copy_create(struct copy_pool *p, uint64_t size, struct copy **ret);
+/* An idle file waits whose pages (nearly) suffice for @size: copy_create takes
+ * no new ones, for which the kernel would clear memory. */
+bool copy_pool_ready(struct copy_pool *p, uint64_t size);
+/* Makes such a file. Takes as long as clearing its pages. Like copy_create;
+ * -ENOSPC also when it were more than a quarter of the pool. */
+WUR int copy_pool_prepare(struct copy_pool *p, uint64_t size);
 struct copy *copy_get(struct copy *c);
 /* The last put gives the file back to the pool (or its pages to the kernel when
  * it is still mapped somewhere or the pool is large). NULL ok. */
@@ -36,6 +42,9 @@ int copy_fd(const struct copy *c); /* borrowed, O_RDWR */
 WUR int copy_map(struct copy *c, void **ret);
 void copy_unmap(struct copy *c, void *p);
 uint64_t copy_size(const struct copy *c);
+/* Cuts or extends (with zeros) a copy in use. Growth is taken from the budget by
+ * force, because readers already see the file. -ENOSPC, -errno. */
+WUR int copy_resize(struct copy *c, uint64_t size);
 /* F_SETLEASE F_WRLCK on our descriptor: true while somebody else has the file
  * open or mapped. */
 bool copy_in_use(const struct copy *c);

@@ -216,6 +216,9 @@ void ctx_gone(struct ctx *c)
 	struct ctx_table *t = &c->st->ctxs;
 	bool sealing;
 
+	lock_acquire(&c->lock);
+	c->copy_shared = false; /* nobody will read it again */
+	lock_release(&c->lock);
 	space_drop_dram(c, true, true);
 	ctx_account_gone(c);
 	seal_unqueue(c);
@@ -240,6 +243,10 @@ void ctx_table_fini(struct store *st)
 	while (t->hash && !list_empty(&t->lru)) {
 		struct ctx *c = container_of(t->lru.next, struct ctx, lru);
 
+		(void)serving_end(c); /* what is still mapped was never promised to last */
+		lock_acquire(&c->lock);
+		c->copy_shared = false;
+		lock_release(&c->lock);
 		space_drop_dram(c, true, true);
 	}
 	mem_free(t->hash);
@@ -429,7 +436,20 @@ static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record 
 	if (r != -ENODATA)
 		return r;
 	/* lost with its xattrs, and perhaps a stand-in: see format.h */
-	return (uint64_t)sb->st_size >= SEAL_MIN_BYTES || sb->st_blocks == 0 ? -KVFS_EDAMAGED : 0;
+	return damage_record_lost(sb) ? -KVFS_EDAMAGED : 0;
+}
+
+/* What the index remembers of a context that was not in memory. */
+static void load_flags(struct ctx *c, uint64_t bytes)
+{
+	struct meta_rec rec;
+	uint32_t flags = meta_get(c->st->meta, c->ino, &rec) == 0 ? rec.flags : 0;
+
+	lock_acquire(&c->lock);
+	c->accounted = bytes;
+	c->pinned |= (flags & META_PINNED) != 0;
+	c->damaged |= (flags & META_DAMAGED) != 0;
+	lock_release(&c->lock);
 }
 
 int ctx_load_locked(struct ctx *c, struct node *n)
@@ -459,9 +479,7 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 		/* what it occupies is in the totals already: no delta */
 		if (rec.state != KVFS_RECORD_PLAIN)
 			bytes += (uint64_t)rec.stored_blocks * STORE_BLOCK;
-		lock_acquire(&c->lock);
-		c->accounted = bytes;
-		lock_release(&c->lock);
+		load_flags(c, bytes);
 		c->loaded = true;
 	}
 	c->size = (uint64_t)sb.st_size;
@@ -478,7 +496,7 @@ int ctx_object_locked(struct ctx *c)
 	memcpy(id.id, c->rec.id, sizeof(id.id));
 	id.generation = c->rec.generation;
 	r = object_open(c->st->objects_fd, &id, &c->st->dram, &c->obj);
-	if (r == -ENOENT)
+	if (r == -ENOENT || r == -ENOTDIR)
 		r = -KVFS_EDAMAGED;
 	return r;
 }
@@ -489,7 +507,7 @@ void ctx_idle(struct ctx *c)
 
 	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
-	idle = c->opens == 0 && !c->sealing && !c->unlinked;
+	idle = c->opens == 0 && !c->sealing && !c->unlinked && !c->copy_shared;
 	lock_release(&c->lock);
 	if (idle) {
 		io_close(&c->fd);

@@ -67,6 +67,7 @@ struct ctx {
 	unsigned others GUARDED;      /* of them, served otherwise */
 	int backing_id GUARDED;       /* registered while passthrough > 0, else 0 */
 	bool backing_is_copy GUARDED; /* it is copy's file, not the tree file */
+	bool copy_shared GUARDED;     /* a writer came to a copy being served: serving.c */
 	bool sealing GUARDED;         /* a seal is between its first and last step */
 	bool cancel GUARDED;          /* asks that seal to give up */
 	bool queued GUARDED;          /* in the seal queue */
@@ -76,6 +77,7 @@ struct ctx {
 	bool pinned GUARDED;
 	bool damaged GUARDED;
 	bool unlinked GUARDED;        /* no name left: only the descriptor or trash holds it */
+	bool hidden GUARDED;          /* unlinked because damaged: see damage.c; nothing goes */
 	uint64_t accounted GUARDED;   /* bytes of it in store.ssd_used */
 	struct replica *rep GUARDED;  /* one reference, or NULL */
 	struct copy *copy GUARDED;    /* one reference, or NULL */

@@ -29,28 +29,6 @@ void read_source_of(struct ctx *c, struct read_source *ret)
 	lock_release(&c->lock);
 }
 
-/* Marks damage once; returns the code to give. */
-int read_damage(struct ctx *c, int code)
-{
-	struct store *st = c->st;
-	bool first;
-
-	if (code != -KVFS_ECHECKSUM && code != -KVFS_ECODEC && code != -KVFS_ETRUNCATED &&
-	    code != -KVFS_EDAMAGED && code != -KVFS_EIDENTITY && code != -KVFS_EMAGIC &&
-	    code != -KVFS_EFORMAT)
-		return code;
-	lock_acquire(&c->lock);
-	first = !c->damaged;
-	c->damaged = true;
-	lock_release(&c->lock);
-	store_count(st, CNT_DAMAGE, 1);
-	if (first)
-		log_error(st->log,
-			  "inode %llu is damaged (%s): reads fail; restore or remove the file",
-			  (unsigned long long)c->ino, err_text(code));
-	return code == -KVFS_EMAGIC || code == -KVFS_EFORMAT ? -KVFS_EDAMAGED : code;
-}
-
 /* ---- read ----------------------------------------------------------------- */
 
 /* Copies what the tree file has as data in [off, off+len) over @buf. */
@@ -140,6 +118,37 @@ static int read_overlay(struct ctx *c, uint64_t off, size_t len, struct read_rep
 	return code < 0 ? code : one_slice(r, len);
 }
 
+/*
+ * Damage further on cuts a reply short. The kernel takes a short reply as end of
+ * file: its page cache, which mappings of streamed files use too, would show
+ * zeros behind it. So the whole request fails, with what is wrong there.
+ */
+static int read_sealed(struct ctx *c, struct file *f, uint64_t off, size_t len,
+		       struct read_reply *r)
+{
+	struct reader *rd = c->st->reader;
+	struct read_source src;
+	uint64_t want = off < c->size ? c->size - off : 0;
+	int code;
+
+	if (want > len)
+		want = len;
+	read_source_of(c, &src);
+	code = reader_read(rd, &src, &f->rs, off, len, c->size, r);
+	if (code == 0 && r->len < want) {
+		uint64_t at = off + r->len;
+
+		reader_done(rd, r);
+		code = reader_read(rd, &src, &f->rs, at, len - (size_t)(at - off), c->size, r);
+		if (code == 0) {
+			reader_done(rd, r);
+			code = -EIO;
+		}
+	}
+	replica_put(src.rep);
+	return code;
+}
+
 int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 {
 	struct ctx *c = f->ctx;
@@ -151,22 +160,26 @@ int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 	if (len > r->scratch_len)
 		len = r->scratch_len;
 	gate_enter(&c->gate, false);
-	if (c->rec.state == KVFS_RECORD_PLAIN) {
+	if (f->mode == SERVE_PASSTHROUGH_DIRECT) {
+		ssize_t got = serving_read(c, r->scratch, len, off);
+
+		code = got < 0 ? (int)got : one_slice(r, (size_t)got);
+	} else if (c->rec.state == KVFS_RECORD_PLAIN) {
 		code = read_plain(c, off, len, r);
 	} else if (!c->obj) {
 		code = -KVFS_EDAMAGED;
 	} else if (c->state == CTX_OVERLAY) {
 		code = read_overlay(c, off, len, r);
 	} else {
-		struct read_source src;
-
-		read_source_of(c, &src);
-		code = reader_read(c->st->reader, &src, &f->rs, off, len, c->size, r);
-		replica_put(src.rep);
+		code = read_sealed(c, f, off, len, r);
 	}
 	gate_leave(&c->gate, false);
+	if (damage_is(code)) {
+		code = damage_note(c, code);
+		damage_hide(c, f->node);
+	}
 	if (code < 0)
-		return read_damage(c, code);
+		return code;
 	store_count(c->st, CNT_READ_BYTES, r->len);
 	r->owner = c->st->reader;
 	return 0;
@@ -224,59 +237,37 @@ static int write_overlay(struct ctx *c, const void *buf, size_t len, uint64_t of
 	return r;
 }
 
-/* A decoded copy that readers have mapped must follow the write. */
-static int write_copy(struct ctx *c, const void *buf, size_t len, uint64_t off)
-{
-	struct copy *copy;
-	bool serving;
-	int r = 0;
-
-	lock_acquire(&c->lock);
-	copy = c->copy ? copy_get(c->copy) : NULL;
-	serving = c->passthrough > 0 && c->backing_is_copy;
-	lock_release(&c->lock);
-	if (!copy)
-		return 0;
-	if (serving)
-		r = io_pwrite_all(copy_fd(copy), buf, len, off);
-	else
-		space_drop_dram(c, false, true);
-	copy_put(copy);
-	return r;
-}
-
 static bool is_plain(const struct ctx *c)
 {
 	return c->rec.state == KVFS_RECORD_PLAIN;
 }
 
-static int write_sealed(struct ctx *c, const void *buf, size_t len, uint64_t off)
+int write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off)
 {
-	int r;
-
-	gate_enter(&c->gate, true);
-	if (is_plain(c)) /* unsealed by another writer meanwhile */
-		r = write_plain(c, buf, len, off);
-	else
-		r = write_overlay(c, buf, len, off);
-	gate_leave(&c->gate, true);
-	if (r == 0)
-		r = write_copy(c, buf, len, off);
-	return r;
+	return is_plain(c) ? write_plain(c, buf, len, off) : write_overlay(c, buf, len, off);
 }
 
 static int write_once(struct ctx *c, const void *buf, size_t len, uint64_t off)
 {
+	bool copied;
 	int r;
 
+	lock_acquire(&c->lock);
+	copied = c->copy != NULL;
+	lock_release(&c->lock);
 	gate_enter(&c->gate, false);
-	if (is_plain(c)) {
+	if (is_plain(c) && !copied) {
 		r = write_plain(c, buf, len, off);
 		gate_leave(&c->gate, false);
 		return r;
 	}
 	gate_leave(&c->gate, false);
-	return write_sealed(c, buf, len, off);
+	gate_enter(&c->gate, true);
+	r = write_locked(c, buf, len, off); /* whatever it has become meanwhile */
+	if (r == 0)
+		r = serving_write(c, buf, len, off);
+	gate_leave(&c->gate, true);
+	return r;
 }
 
 int store_write(struct file *f, const void *buf, size_t len, uint64_t off)
@@ -327,6 +318,8 @@ int store_fallocate(struct file *f, int mode, uint64_t off, uint64_t len)
 			space_release(c->st, len);
 		if (fstat(c->fd, &sb) == 0)
 			ctx_account(c, &sb);
+		if (r == 0)
+			r = serving_allocate(c, mode, off, len);
 	}
 	gate_leave(&c->gate, true);
 	return r;

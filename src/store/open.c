@@ -32,6 +32,7 @@
 #include "store/names.h"
 
 #define COPY_MIN_BYTES (2ull << 20)
+#define BIAS_MAX STORE_WHOLE_BIAS /* readers seen lately, at most */
 
 static bool opens_for_write(int flags)
 {
@@ -45,7 +46,9 @@ static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIR
 {
 	struct store *st = c->st;
 
-	*ret_copy = false;
+	*ret_copy = c->copy_shared;
+	if (c->copy_shared)
+		return true;
 	if (c->others > 0 || !st->k || !(st->paths & PATH_PASSTHROUGH_READ) || c->fd < 0)
 		return false;
 	if (c->state == CTX_PLAIN && c->rec.state == KVFS_RECORD_PLAIN) {
@@ -83,6 +86,17 @@ static int begin_passthrough(struct ctx *c, bool copy)
 	return 0;
 }
 
+/* A writer's requests come to us, so that the file and its copy both follow. */
+static void pass_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
+{
+	f->mode = SERVE_PASSTHROUGH;
+	if (!c->backing_is_copy)
+		return;
+	c->copy_shared |= f->writes;
+	if (f->writes)
+		f->mode = SERVE_PASSTHROUGH_DIRECT;
+}
+
 static void choose_mode(struct ctx *c, struct file *f)
 {
 	bool copy, try;
@@ -90,8 +104,7 @@ static void choose_mode(struct ctx *c, struct file *f)
 	lock_acquire(&c->lock);
 	if (c->passthrough > 0) {
 		c->passthrough++;
-		f->mode = c->backing_is_copy && f->writes ? SERVE_PASSTHROUGH_DIRECT :
-							    SERVE_PASSTHROUGH;
+		pass_mode(c, f);
 		lock_release(&c->lock);
 		return;
 	}
@@ -100,7 +113,7 @@ static void choose_mode(struct ctx *c, struct file *f)
 	if (try && begin_passthrough(c, copy) == 0) {
 		lock_acquire(&c->lock);
 		c->passthrough++;
-		f->mode = SERVE_PASSTHROUGH;
+		pass_mode(c, f);
 		lock_release(&c->lock);
 		return;
 	}
@@ -121,7 +134,38 @@ static void cancel_seal(struct ctx *c)
 	lock_release(&c->lock);
 }
 
-/* Decode at open pays when the whole file will be read and it lies in DRAM. */
+/* Counts opens of unread files: every LOOKth streams, so that what readers do
+ * stays known (reads through the kernel are not seen). */
+#define LOOK 16u
+/* What one reader gets by streaming at best: a faster device waits for it. */
+#define STREAM_BPS 2e9
+
+static bool expects_whole(struct ctx *c) REQUIRES(&c->lock)
+{
+	struct store *st = c->st;
+
+	if (c->whole_reads > 0)
+		return true;
+	return atomic_load(&st->whole_bias) > 0 && atomic_fetch_add(&st->looks, 1) % LOOK != LOOK - 1;
+}
+
+/* From SSD, a copy first fetched and then read takes longer than a stream, in
+ * which both overlap, unless the device is the faster part. Its speed is seen
+ * only with a deep queue, so now and then a copy is made to look. */
+static bool ssd_is_fast(struct ctx *c) REQUIRES(&c->lock)
+{
+	struct store *st = c->st;
+	uint64_t stored = (uint64_t)c->rec.stored_blocks * STORE_BLOCK;
+	struct tier_stats ts;
+
+	if (c->size > budget_limit(&st->dram) / 4 || stored == 0)
+		return false;
+	st->ssd->ops->stats(st->ssd, &ts);
+	return ts.bandwidth_Bps * (double)c->size / (double)stored > STREAM_BPS ||
+	       atomic_fetch_add(&st->looks, 1) % LOOK == 0;
+}
+
+/* Decode at open pays when the whole file will be read. */
 static bool wants_copy(struct ctx *c, const struct file *f)
 {
 	bool yes;
@@ -130,9 +174,13 @@ static bool wants_copy(struct ctx *c, const struct file *f)
 	    c->state != CTX_SEALED || c->size < COPY_MIN_BYTES)
 		return false;
 	lock_acquire(&c->lock);
-	yes = !c->copy && c->others == 0 && c->rep && replica_complete(c->rep) &&
-	      (c->whole_reads > 0 || atomic_load(&c->st->whole_bias) > 0);
+	yes = !c->copy && c->others == 0 && expects_whole(c) &&
+	      ((c->rep && replica_complete(c->rep)) || ssd_is_fast(c));
 	lock_release(&c->lock);
+	if (yes && !copy_pool_ready(c->st->copies, c->size)) {
+		move_prepare(c->st, c->size); /* the next one's */
+		yes = false;
+	}
 	return yes;
 }
 
@@ -153,8 +201,6 @@ static int load(struct ctx *c, struct file *f)
 	}
 	if (r == 0)
 		r = ctx_object_locked(c);
-	if (r < 0)
-		r = read_damage(c, r);
 	return r;
 }
 
@@ -261,6 +307,11 @@ int store_openat(struct store *st, struct node *n, int flags, const struct calle
 	if (r < 0)
 		return r;
 	r = open_ctx(f, -1, ret);
+	if (damage_is(r)) {
+		r = damage_note(f->ctx, r);
+		if (damage_hide(f->ctx, n))
+			r = -ESTALE; /* the kernel looks the name up again */
+	}
 	if (r < 0) {
 		ctx_idle(f->ctx);
 		file_free(f);
@@ -292,8 +343,15 @@ int store_create(struct store *st, const struct caller *c, struct node *dir, con
 		r = file_new(st, *ret, flags, &f);
 	if (r == 0) {
 		r = open_ctx(f, fd, ret_open);
-		if (r < 0)
+		if (damage_is(r)) {
+			r = damage_note(f->ctx, r);
+			if (damage_hide(f->ctx, *ret))
+				r = -ESTALE; /* the kernel tries again and creates it */
+		}
+		if (r < 0) {
+			ctx_idle(f->ctx);
 			file_free(f);
+		}
 		fd = -1;
 	}
 	if (r < 0) {
@@ -350,7 +408,7 @@ static void settle_written(struct file *f)
 }
 
 /* The last one is gone: the backing id, and what waited for that. */
-static void last_close(struct file *f, int backing_id, bool unlinked)
+static void last_close(struct file *f, int backing_id, bool unlinked, bool hidden)
 {
 	struct ctx *c = f->ctx;
 	struct store *st = c->st;
@@ -358,15 +416,28 @@ static void last_close(struct file *f, int backing_id, bool unlinked)
 	if (backing_id > 0)
 		st->k->backing_close(st->karg, backing_id);
 	if (!unlinked) {
+		(void)serving_end(c); /* else when its last mapping goes: tick */
+		if (c->state != CTX_SEALED)
+			space_drop_dram(c, false, true); /* changes will not be seen */
 		ctx_idle(c);
 		seal_queue(c);
 		return;
 	}
 	ctx_gone(c);
-	if (c->rec.state != KVFS_RECORD_PLAIN) {
+	if (c->rec.state != KVFS_RECORD_PLAIN && !hidden) {
 		node_dead(st->nodes, f->node);
 		trash_remove(st, c->ino, &c->rec);
 	}
+}
+
+/* What readers of this mount do in general decides for first reads. */
+static void note_bias(struct store *st, bool whole)
+{
+	int bias = atomic_load(&st->whole_bias);
+
+	bias += whole ? 1 : -2;
+	/* racing readers may lose a step */
+	atomic_store(&st->whole_bias, bias < 0 ? 0 : bias > BIAS_MAX ? BIAS_MAX : bias);
 }
 
 static void note_whole_read(struct file *f)
@@ -381,11 +452,7 @@ static void note_whole_read(struct file *f)
 	if (whole)
 		c->whole_reads++;
 	lock_release(&c->lock);
-	/* what readers of this mount do in general decides for first reads */
-	if (whole)
-		atomic_store(&c->st->whole_bias, 1);
-	else
-		atomic_store(&c->st->whole_bias, 0);
+	note_bias(c->st, whole);
 	if (atomic_load(&f->rs.total) > 0)
 		move_after_read(c, f->node, whole);
 }
@@ -394,7 +461,7 @@ void store_release(struct file *f)
 {
 	struct ctx *c = f->ctx;
 	int backing_id = 0;
-	bool last, unlinked;
+	bool last, unlinked, hidden;
 
 	settle_written(f);
 	note_whole_read(f);
@@ -411,10 +478,11 @@ void store_release(struct file *f)
 	}
 	last = c->opens == 0;
 	unlinked = c->unlinked;
+	hidden = c->hidden;
 	c->closed_ns = clock_mono_ns();
 	lock_release(&c->lock);
 	if (last)
-		last_close(f, backing_id, unlinked);
+		last_close(f, backing_id, unlinked, hidden);
 	else if (backing_id > 0)
 		f->st->k->backing_close(f->st->karg, backing_id);
 	if (!unlinked && c->state != CTX_PLAIN)
@@ -427,21 +495,24 @@ void store_release(struct file *f)
 int store_fsync(struct file *f, bool datasync)
 {
 	struct ctx *c = f->ctx;
+	bool lost, shared;
 	int r = 0;
-	bool lost;
 
 	lock_acquire(&c->lock);
 	lost = c->lost;
+	shared = c->copy_shared;
 	lock_release(&c->lock);
 	if (lost)
 		return -KVFS_ELOST;
-	gate_enter(&c->gate, false);
+	gate_enter(&c->gate, shared);
 	if (c->fd >= 0 && c->fd_writable) {
 		r = FAULT_POINT("fsync.before");
+		if (r == 0 && shared)
+			r = serving_write_back(c);
 		if (r == 0)
 			r = datasync ? io_fdatasync(c->fd) : io_fsync(c->fd);
 	}
-	gate_leave(&c->gate, false);
+	gate_leave(&c->gate, shared);
 	if (r < 0) {
 		/* never believe a second try: see design section 2.5 */
 		lock_acquire(&c->lock);

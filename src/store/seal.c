@@ -69,7 +69,7 @@ static int seal_claim(struct seal *s)
 
 	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
-	r = c->opens > 0 || c->sealing || c->unlinked || c->lost ? -EBUSY : 0;
+	r = c->opens > 0 || c->sealing || c->unlinked || c->lost || c->copy_shared ? -EBUSY : 0;
 	if (r == 0) {
 		c->sealing = true;
 		c->cancel = false;

@@ -192,7 +192,7 @@ void seal_queue(struct ctx *c)
 	if (st->read_only)
 		return;
 	lock_acquire(&c->lock);
-	want = c->dirty && !c->queued && c->opens == 0 && !c->unlinked && !c->lost &&
+	want = c->dirty && !c->copy_shared && !c->queued && c->opens == 0 && !c->unlinked && !c->lost &&
 	       c->rec.state == KVFS_RECORD_PLAIN && c->accounted >= SEAL_MIN_BYTES;
 	if (want) {
 		c->queued = true;
@@ -357,8 +357,10 @@ int store_unseal(struct store *st, struct node *n)
 	if (r == 0)
 		node_set_content(n, NODE_PLAIN);
 	gate_leave(&c->gate, true);
-	if (r < 0)
-		r = read_damage(c, r);
+	if (damage_is(r)) {
+		r = damage_note(c, r);
+		damage_hide(c, n);
+	}
 	if (r == 0)
 		r = attr_node(st, n, &sb);
 	if (r == 0)

@@ -28,7 +28,7 @@ void space_drop_dram(struct ctx *c, bool replica, bool copy)
 		rep = c->rep;
 		c->rep = NULL;
 	}
-	if (copy && !(c->passthrough > 0 && c->backing_is_copy)) {
+	if (copy && !c->copy_shared && !(c->passthrough > 0 && c->backing_is_copy)) {
 		cp = c->copy;
 		c->copy = NULL;
 	}

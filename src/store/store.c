@@ -43,6 +43,17 @@ static void keep_caps(struct store *st)
 		log_warn(st->log, "cannot keep capabilities across setfsuid: %s", strerror(errno));
 }
 
+/* Out of the way, kept for people: whatever it is. */
+static void meta_aside(struct store *st)
+{
+	int dir = openat(st->store_fd, "meta", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	log_warn(st->log, "%s/meta is damaged: making it anew from tree/", st->cfg.path);
+	err_ignore(renameat(dir, "data.mdb", dir, "data.mdb.damaged")); /* or it is not there */
+	err_ignore(renameat(dir, "lock.mdb", dir, "lock.mdb.damaged"));
+	io_close(&dir);
+}
+
 static int open_meta(struct store *st, struct sbuf *why)
 {
 	struct statfs sf;
@@ -53,13 +64,12 @@ static int open_meta(struct store *st, struct sbuf *why)
 	if (fstat(st->tree_fd, &sb) < 0 || fstatfs(st->tree_fd, &sf) < 0)
 		return -errno;
 	memcpy(&fsid, &sf.f_fsid, sizeof(fsid));
-	r = meta_open(st->store_fd, sb.st_ino, fsid, st->read_only, &st->meta, &st->clean);
+	r = meta_check(st->store_fd, st->read_only);
+	if (r == 0)
+		r = meta_open(st->store_fd, sb.st_ino, fsid, st->read_only, &st->meta,
+			      &st->clean);
 	if (r == -KVFS_EFORMAT && !st->read_only) {
-		int dir = openat(st->store_fd, "meta", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		log_warn(st->log, "%s/meta is damaged: making it anew from tree/", st->cfg.path);
-		err_ignore(renameat(dir, "data.mdb", dir, "data.mdb.damaged")); /* or it is not there */
-		io_close(&dir);
+		meta_aside(st);
 		r = meta_open(st->store_fd, sb.st_ino, fsid, false, &st->meta, &st->clean);
 		st->clean = false;
 	}
@@ -151,7 +161,7 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 		return r;
 	}
 	meta_totals(st->meta, &totals);
-	atomic_store(&st->ssd_used, totals.stored_bytes);
+	atomic_store(&st->ssd_used, totals.stored_bytes + damage_scan(st));
 	atomic_store(&st->ssd_limit, ssd_limit_of(st));
 	*ret = st;
 	return 0;
@@ -162,12 +172,17 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 static bool poll_writer(struct ctx *c, void *arg)
 {
 	struct stat sb;
-	bool passing;
+	bool passing, shared;
 
 	(void)arg;
 	lock_acquire(&c->lock);
 	passing = c->passthrough > 0 && c->writers > 0;
+	shared = c->copy_shared && c->passthrough == 0;
 	lock_release(&c->lock);
+	if (shared && serving_end(c)) {
+		ctx_idle(c);
+		seal_queue(c);
+	}
 	if (passing && gate_try(&c->gate, false)) {
 		if (c->fd >= 0 && fstat(c->fd, &sb) == 0)
 			ctx_account(c, &sb);
@@ -223,7 +238,8 @@ static int start_reader(struct store *st)
 	rc.workers = st->workers;
 	rc.window_bytes = dram / 8 < (256ull << 20) ? dram / 8 : 256ull << 20;
 	rc.buffer_bytes = dram / 16 < (64ull << 20) ? dram / 16 : 64ull << 20;
-	rc.ahead_chunks = 16;
+	rc.ahead_chunks = 48; /* some 30 MiB: what a fast device needs to stay busy */
+	atomic_init(&st->whole_bias, STORE_WHOLE_BIAS);
 	return reader_create(&rc, &st->reader);
 }
 

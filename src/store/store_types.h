@@ -21,6 +21,8 @@
 #define SEAL_MIN_BYTES 65536u
 #define SEAL_MAX_BYTES (1ull << 40)
 #define STORE_BLOCK 4096u
+/* Whole readers are expected until others have been seen. */
+#define STORE_WHOLE_BIAS 4
 
 struct ctx_table {
 	struct lock lock;
@@ -97,7 +99,9 @@ struct store {
 	_Atomic bool pruning;
 	size_t prune_cursor;    /* only by who set pruning */
 	_Atomic unsigned moves; /* replicas being made in the background */
-	_Atomic int whole_bias; /* the last reader read its file from start to end */
+	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */
+	_Atomic unsigned looks; /* opens decided without history */
+	_Atomic bool preparing; /* pages for a decoded copy, in the background */
 
 	struct lock tick_lock;
 	struct cond tick_wake;
@@ -217,7 +221,35 @@ WUR int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len);
 void read_source_of(struct ctx *c, struct read_source *ret);
 /* Bytes as they read now, of a sealed or plain context. Gate held. */
 WUR int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size);
-int read_damage(struct ctx *c, int code);
+
+/* damage.c */
+/* Does @code say that stored bytes are not what was written? */
+bool damage_is(int code);
+/* No record, though the content may be in an object or nowhere: see format.h. */
+bool damage_record_lost(const struct stat *sb);
+/* Marks, counts and logs damage; other codes pass. Returns the code to give. */
+int damage_note(struct ctx *c, int code);
+/* damage=hide: moves name and object to STORE/damaged. No gate held. True when
+ * the name is gone now; false leaves everything as it was. */
+bool damage_hide(struct ctx *c, struct node *n);
+/* The same for a name just looked up whose record is lost or damaged. */
+bool damage_hide_name(struct store *st, struct node *n, const struct stat *sb);
+/* At mount: finishes what a crash left half moved; bytes that damaged/ holds. */
+uint64_t damage_scan(struct store *st);
+
+/* io.c: a write with the gate held exclusive, whatever the state. */
+WUR int write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off);
+
+/* serving.c: the copy that readers are passed through to follows the file. */
+WUR int serving_write(struct ctx *c, const void *buf, size_t len, uint64_t off);
+WUR int serving_truncate(struct ctx *c, uint64_t size);
+WUR int serving_allocate(struct ctx *c, int mode, uint64_t off, uint64_t len);
+/* From a shared copy: bytes, or -ENOENT when there is none. */
+WUR ssize_t serving_read(struct ctx *c, void *buf, size_t len, uint64_t off);
+/* Stores into mappings of a shared copy become writes. Gate exclusive. */
+WUR int serving_write_back(struct ctx *c);
+/* Ends the sharing when nobody uses the copy any more: true if it ended. */
+bool serving_end(struct ctx *c);
 
 /* space.c */
 /* Room for @bytes more on SSD: evicts when allowed; -KVFS_EFULL. */
@@ -237,6 +269,9 @@ void space_prune_nodes(struct store *st);
 /* Fills the replica of @c from its object, on the calling thread. */
 WUR int move_replica(struct ctx *c);
 WUR int move_copy(struct ctx *c, const _Atomic bool *cancel);
+/* Makes pages for a decoded copy of @size bytes in the background, so that an
+ * open need not wait for the kernel to clear them. */
+void move_prepare(struct store *st, uint64_t size);
 /* Makes a replica in the background. */
 void move_later(struct ctx *c, struct node *n);
 /* A file was read from SSD: the policy says whether it gets a replica. */
@@ -248,6 +283,7 @@ void index_put_dir(struct store *st, struct node *n);
 void index_moved(struct store *st, struct node *n);
 void index_del(struct store *st, uint64_t ino);
 void index_heat(struct ctx *c);
+void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on);
 /* The node of an indexed file that the kernel need not know: one reference. */
 struct node *index_node(struct store *st, uint64_t ino);
 /* user.kvcache.NAME of the file or the nearest directory above that has it;

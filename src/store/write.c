@@ -250,9 +250,10 @@ static int truncate_sealed(struct ctx *c, uint64_t size)
 int write_truncate(struct ctx *c, uint64_t size)
 {
 	struct stat sb;
-	int r;
+	int r = serving_truncate(c, size);
 
-	space_drop_dram(c, false, true);
+	if (r < 0)
+		return r;
 	if (c->rec.state == KVFS_RECORD_PLAIN)
 		return truncate_plain(c, size);
 	if (size == 0)
