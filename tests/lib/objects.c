@@ -13,6 +13,8 @@
 #include "codecs/codec.h"
 #include "testlib.h"
 
+uint64_t tobj_tree_ino;
+
 int tobj_dir(char path[64])
 {
 	const char *base = getenv("TMPDIR");
@@ -158,7 +160,7 @@ int tobj_seal(int objects_fd, const struct object_id *id, const void *data,
 	      const struct tobj_part parts[], unsigned n_parts, unsigned n_layers)
 {
 	struct layout layout = { .name = "opaque" };
-	struct object_plan plan = { .id = *id, .tree_ino = 42, .n_layers = n_layers,
+	struct object_plan plan = { .id = *id, .tree_ino = tobj_tree_ino ? tobj_tree_ino : 42, .n_layers = n_layers,
 				    .created_ns = 1700000000ull * 1000000000ull,
 				    .layout = &layout };
 	struct object_writer *w;

@@ -38,6 +38,8 @@ void tobj_fill_bf16(void *p, size_t len, uint64_t seed);
  */
 WUR int tobj_seal(int objects_fd, const struct object_id *id, const void *data,
 		  const struct tobj_part parts[], unsigned n_parts, unsigned n_layers);
+/* What the headers say of the inode in tree/; 0: 42. */
+extern uint64_t tobj_tree_ino;
 /* The id that all tests use: bytes 1, 2, ... 16 and generation 7, varied by @n. */
 struct object_id tobj_id(unsigned n);
 

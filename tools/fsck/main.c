@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/sbuf.h"
 #include "fsck.h"
 
 /* A signal handler can reach nothing else. */
@@ -140,6 +141,7 @@ static int passes(struct fsck *f)
 static int finish(struct fsck *f, int err)
 {
 	int code = (f->corrected ? FSCK_CORRECTED : 0) | (f->left ? FSCK_LEFT : 0);
+	struct sbuf b = SBUF_INIT;
 
 	if (fsck_cancelled()) {
 		fputs("fsck.kvcachefs: interrupted\n", stderr);
@@ -152,13 +154,16 @@ static int finish(struct fsck *f, int err)
 	if (f->hidden && !f->quiet)
 		printf("%s/damaged: %llu files that damage=hide took away\n", f->path,
 		       (unsigned long long)f->hidden);
-	if (!f->quiet || code)
-		printf("%s: %s, %llu files (%llu sealed), %llu objects, %.2f GB stored for %.2f GB, "
-		       "%u corrected, %u left\n",
+	if (!f->quiet || code) {
+		sbuf_add_bytes(&b, f->stored_bytes);
+		sbuf_adds(&b, " stored for ");
+		sbuf_add_bytes(&b, f->logical_bytes);
+		printf("%s: %s, %llu files (%llu sealed), %llu objects, %s, %u corrected, %u left\n",
 		       f->path, code & FSCK_LEFT ? "PROBLEMS LEFT" : code ? "corrected" : "clean",
 		       (unsigned long long)f->files, (unsigned long long)f->sealed,
-		       (unsigned long long)f->objects, (double)f->stored_bytes / 1e9,
-		       (double)f->logical_bytes / 1e9, f->corrected, f->left);
+		       (unsigned long long)f->objects, b.s ? b.s : "", f->corrected, f->left);
+		sbuf_fini(&b);
+	}
 	return code;
 }
 
