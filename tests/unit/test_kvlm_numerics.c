@@ -338,7 +338,7 @@ static void truncate_and_shadow(const struct tiny *t)
 	CHECK(!pool_create(2, &pool));
 	CHECK(!forward_create(f.md, kernels_best(), pool, &fw, m));
 	/* an equal shadow differs in nothing */
-	struct shadow same = { copy, err2, ref2 };
+	struct shadow same = { copy, err2, ref2, NULL };
 	CHECK(!forward_run(fw, kv, f.tokens, 30, 0, a, &same, m));
 	for (uint32_t l = 0; l < t->n_layer; l++)
 		CHECK(err2[l] == 0 && ref2[l] > 0);
@@ -350,10 +350,17 @@ static void truncate_and_shadow(const struct tiny *t)
 	CHECK(!quant_kv(&q, kv, &small, m));
 	CHECK(small->n_cells == 104 && small->n_tokens == N && small->pos[3] == 3 &&
 	      small->pos[4] == N - 100);
-	struct shadow sh = { small, err2, ref2 };
+	/* one shadow does not see another */
+	double err2b[8] = { 0 }, ref2b[8] = { 0 };
+	struct shadow last = { copy, err2b, ref2b, NULL };
+	struct shadow sh = { small, err2, ref2, &last };
+
+	kv_truncate(copy, N, N);
 	CHECK(!forward_run(fw, kv, f.tokens, 30, 0, b, &sh, m));
 	CHECK(!memcmp(a, b, 30 * nv * sizeof(*a)));
 	CHECK(err2[0] > 0 && small->n_cells == 134);
+	for (uint32_t l = 0; l < t->n_layer; l++)
+		CHECK(err2b[l] == 0 && ref2b[l] > 0);
 	forward_destroy(fw);
 	pool_destroy(pool);
 	kv_destroy(kv);

@@ -65,7 +65,7 @@ static int passes(struct engine *e, struct kv *exact, struct kv *lossy, const st
 	uint32_t nv = e->model->shape.n_vocab, cells = lossy->n_cells, tokens = lossy->n_tokens;
 	size_t n = t->n - 1;
 	float *le = malloc(n * nv * sizeof(*le)), *ll = malloc(n * nv * sizeof(*ll));
-	struct shadow sh = { lossy, res->err2, res->ref2 };
+	struct shadow sh = { lossy, res->err2, res->ref2, NULL };
 	int r;
 
 	if (!le || !ll) {

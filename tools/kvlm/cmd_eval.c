@@ -31,6 +31,12 @@ struct score {
 	struct judge j;           /* sums over answer positions */
 };
 
+/* A method's cache of the context at work. */
+struct subject {
+	struct kv *kv;    /* owned */
+	struct shadow sh; /* over kv; its sums are owned */
+};
+
 struct eval {
 	const char *model, *cache_dir, *exact_dir, *kernels;
 	struct opt_list tasks, methods;
@@ -42,7 +48,7 @@ struct eval {
 	struct engine e;
 	struct quant quants[OPT_LIST_MAX];
 	struct score (*scores)[SUITE_KINDS_][PLACES]; /* owned; [methods.n] */
-	double *err2, *ref2;  /* owned; [n_layer] of the context at work */
+	struct subject *subjects; /* owned; [methods.n] */
 	float *ref, *got;     /* owned; logits of one query's answer */
 	double read_s, first_s;
 	uint64_t read_bytes;
@@ -102,7 +108,6 @@ static int force_answer(struct eval *v, struct kv *kv, const struct suite_query 
 			struct shadow *sh, struct msg *m)
 {
 	uint32_t cells = kv->n_cells, tokens = kv->n_tokens, n = q->n_prompt + q->n_answer - 1;
-	uint32_t sh_cells = sh ? sh->kv->n_cells : 0;
 	int32_t *t = malloc(n * sizeof(*t));
 	int r;
 
@@ -112,9 +117,9 @@ static int force_answer(struct eval *v, struct kv *kv, const struct suite_query 
 	memcpy(t + q->n_prompt, q->answer, (q->n_answer - 1) * sizeof(*t));
 	r = forward_run(v->e.forward, kv, t, n, q->n_prompt - 1, logits, sh, m);
 	free(t);
+	for (; !r && sh; sh = sh->next)
+		kv_truncate(sh->kv, sh->kv->n_cells - n, tokens);
 	kv_truncate(kv, cells, tokens);
-	if (sh)
-		kv_truncate(sh->kv, sh_cells, tokens);
 	return r;
 }
 
@@ -135,17 +140,15 @@ static int edit_score(struct eval *v, struct kv *kv, const struct suite_query *q
 	return r;
 }
 
-static int run_query(struct eval *v, const struct suite *s, const struct suite_query *q,
-		     struct kv *exact, struct kv *kv, struct score *sc, struct msg *m)
+/* One method's answer beside the exact one, whose logits are in v->ref. */
+static int judge_method(struct eval *v, const struct suite *s, const struct suite_query *q,
+			struct kv *kv, struct score *sc, struct msg *m)
 {
 	uint32_t nv = v->e.model->shape.n_vocab;
-	struct shadow sh = { kv, v->err2, v->ref2 };
 	struct judge j = { 0 };
 	double edit = 0;
-	int r = force_answer(v, exact, q, v->ref, &sh, m);
+	int r = force_answer(v, kv, q, v->got, NULL, m);
 
-	if (!r)
-		r = force_answer(v, kv, q, v->got, NULL, m);
 	if (!r && s->kind == SUITE_CODE)
 		r = edit_score(v, kv, q, &edit, m);
 	if (r)
@@ -159,34 +162,72 @@ static int run_query(struct eval *v, const struct suite *s, const struct suite_q
 	return 0;
 }
 
-static double layer_error(const struct eval *v)
+static double layer_error(const struct shadow *sh, uint32_t n_layer)
 {
-	uint32_t n = v->e.model->shape.n_layer;
 	double sum = 0;
 
-	for (uint32_t l = 0; l < n; l++)
-		sum += sqrt(v->err2[l] / (v->ref2[l] + 1e-300));
-	return sum / n;
+	for (uint32_t l = 0; l < n_layer; l++)
+		sum += sqrt(sh->err2[l] / (sh->ref2[l] + 1e-300));
+	return sum / n_layer;
 }
 
-static int run_method(struct eval *v, size_t method, const struct suite *s,
-		      const struct suite_context *c, struct kv *exact, struct kv *loaded,
-		      struct msg *m)
+static void subjects_fini(struct eval *v)
 {
-	struct score *sc = &v->scores[method][s->kind][c->ends ? ENDS : EVERYWHERE];
-	const struct quant *q = &v->quants[method];
-	struct kv *kv;
-	int r = quant_kv(q, loaded, &kv, m);
+	for (size_t i = 0; i < v->methods.n; i++) {
+		kv_destroy(v->subjects[i].kv);
+		free(v->subjects[i].sh.err2);
+		memset(&v->subjects[i], 0, sizeof(v->subjects[i]));
+	}
+}
 
+/* Every method's cache, chained as shadows of the exact one. */
+static int subjects_init(struct eval *v, const struct kv *loaded, struct msg *m)
+{
+	uint32_t n = v->e.model->shape.n_layer;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < v->methods.n; i++) {
+		struct subject *u = &v->subjects[i];
+
+		r = quant_kv(&v->quants[i], loaded, &u->kv, m);
+		if (r)
+			break;
+		u->sh.kv = u->kv;
+		u->sh.err2 = calloc(2 * (size_t)n, sizeof(double));
+		if (!u->sh.err2)
+			r = msg_fail(m, -ENOMEM, "out of memory");
+		else
+			u->sh.ref2 = u->sh.err2 + n;
+		u->sh.next = i + 1 < v->methods.n ? &v->subjects[i + 1].sh : NULL;
+	}
 	if (r)
-		return r;
-	memset(v->err2, 0, 2 * (size_t)v->e.model->shape.n_layer * sizeof(double));
-	for (size_t i = 0; !r && i < c->n_queries; i++)
-		r = run_query(v, s, &c->queries[i], exact, kv, sc, m);
-	sc->bits += quant_bits(q, c->n_tokens, kv->n_kv_head, kv->head_dim,
-			       8 * (uint32_t)dtype_bytes(kv->dtype)) * (double)c->n_queries;
-	sc->err += layer_error(v) * (double)c->n_queries;
-	kv_destroy(kv);
+		subjects_fini(v);
+	return r;
+}
+
+static int run_queries(struct eval *v, const struct suite *s, const struct suite_context *c,
+		       struct kv *exact, struct msg *m)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < c->n_queries; i++) {
+		const struct suite_query *q = &c->queries[i];
+
+		r = force_answer(v, exact, q, v->ref, &v->subjects[0].sh, m);
+		for (size_t k = 0; !r && k < v->methods.n; k++)
+			r = judge_method(v, s, q, v->subjects[k].kv,
+					 &v->scores[k][s->kind][c->ends ? ENDS : EVERYWHERE], m);
+	}
+	for (size_t k = 0; !r && k < v->methods.n; k++) {
+		struct score *sc = &v->scores[k][s->kind][c->ends ? ENDS : EVERYWHERE];
+		const struct kv *kv = v->subjects[k].kv;
+
+		sc->bits += quant_bits(&v->quants[k], c->n_tokens, kv->n_kv_head, kv->head_dim,
+				       8 * (uint32_t)dtype_bytes(kv->dtype)) *
+			    (double)c->n_queries;
+		sc->err += layer_error(&v->subjects[k].sh, v->e.model->shape.n_layer) *
+			   (double)c->n_queries;
+	}
 	return r;
 }
 
@@ -198,8 +239,12 @@ static int run_context(struct eval *v, const struct suite *s, const struct suite
 
 	if (!r && v->cache_dir)
 		r = get_cache(v, s, c, v->cache_dir, &loaded, m);
-	for (size_t i = 0; !r && i < v->methods.n; i++)
-		r = run_method(v, i, s, c, exact, loaded ? loaded : exact, m);
+	if (!r)
+		r = subjects_init(v, loaded ? loaded : exact, m);
+	if (!r) {
+		r = run_queries(v, s, c, exact, m);
+		subjects_fini(v);
+	}
 	kv_destroy(loaded);
 	kv_destroy(exact);
 	return r;
@@ -358,10 +403,8 @@ static int run(struct eval *v, struct msg *m)
 	if (r)
 		return r;
 	v->scores = calloc(v->methods.n, sizeof(*v->scores));
-	v->err2 = calloc(2 * (size_t)v->e.model->shape.n_layer, sizeof(double));
-	if (v->scores && v->err2)
-		v->ref2 = v->err2 + v->e.model->shape.n_layer;
-	else
+	v->subjects = calloc(v->methods.n, sizeof(*v->subjects));
+	if (!v->scores || !v->subjects)
 		r = msg_fail(m, -ENOMEM, "out of memory");
 	for (size_t i = 0; !r && i < v->tasks.n; i++)
 		r = run_path(v, v->tasks.v[i], m);
@@ -370,7 +413,7 @@ static int run(struct eval *v, struct msg *m)
 	else if (!r)
 		print_table(v);
 	free(v->scores);
-	free(v->err2);
+	free(v->subjects);
 	engine_close(&v->e);
 	return r;
 }

@@ -253,13 +253,12 @@ static void attend(struct forward *f, struct kv *kv, uint32_t cell0)
 		 attend_item, f);
 }
 
-/* Attention over the shadow with the same queries; f->att is overwritten. */
+/* Attention over a shadow with the same queries, into f->att; f->exact has the output. */
 static void attend_shadow(struct forward *f, struct shadow *sh)
 {
 	uint32_t width = f->md->shape.n_head * f->md->shape.head_dim;
 	double err = 0, ref = 0;
 
-	memcpy(f->exact, f->att, (size_t)f->n * f->q_ld * sizeof(float));
 	write_cells(f, sh->kv, sh->kv->n_cells);
 	attend(f, sh->kv, sh->kv->n_cells);
 	for (uint32_t t = 0; t < f->n; t++)
@@ -270,7 +269,6 @@ static void attend_shadow(struct forward *f, struct shadow *sh)
 			err += d * d;
 			ref += exact * exact;
 		}
-	memcpy(f->att, f->exact, (size_t)f->n * f->q_ld * sizeof(float));
 	sh->err2[f->layer] += err;
 	sh->ref2[f->layer] += ref;
 }
@@ -289,7 +287,11 @@ static void run_layer(struct forward *f, struct kv *kv, struct shadow *sh)
 	write_cells(f, kv, kv->n_cells);
 	attend(f, kv, kv->n_cells);
 	if (sh)
-		attend_shadow(f, sh);
+		memcpy(f->exact, f->att, (size_t)f->n * f->q_ld * sizeof(float));
+	for (struct shadow *s2 = sh; s2; s2 = s2->next)
+		attend_shadow(f, s2);
+	if (sh)
+		memcpy(f->att, f->exact, (size_t)f->n * f->q_ld * sizeof(float));
 	matmul(f, &y->o, f->att, f->q_ld, f->out, f->embd_ld);
 	add_rows(f);
 	norm_rows(f, y->ffn_norm);
@@ -339,7 +341,7 @@ static void run_batch(struct forward *f, struct kv *kv, const int32_t *tokens, u
 	for (f->layer = 0; f->layer < s->n_layer; f->layer++)
 		run_layer(f, kv, sh);
 	append_tokens(kv, tokens, f->n);
-	if (sh)
+	for (; sh; sh = sh->next)
 		append_tokens(sh->kv, tokens, f->n);
 	if (first < f->n)
 		run_head(f, first, logits);
@@ -381,12 +383,13 @@ int forward_run(struct forward *f, struct kv *kv, const int32_t *tokens, size_t 
 {
 	int r = check_call(f, kv, tokens, n, m);
 
-	if (!r && sh)
-		r = check_call(f, sh->kv, tokens, n, m);
 	if (!r)
 		r = grow_scores(f, padded((uint32_t)(kv->n_cells + n)), m);
-	if (!r && sh)
-		r = grow_scores(f, padded((uint32_t)(sh->kv->n_cells + n)), m);
+	for (struct shadow *s = sh; !r && s; s = s->next) {
+		r = check_call(f, s->kv, tokens, n, m);
+		if (!r)
+			r = grow_scores(f, padded((uint32_t)(s->kv->n_cells + n)), m);
+	}
 	if (r)
 		return r;
 	for (size_t i = 0; i < n; i += f->n) {

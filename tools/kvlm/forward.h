@@ -15,14 +15,15 @@
 #include "pool.h"
 
 /*
- * A second cache that is looked at with the first one's queries. New tokens get
- * the same K and V in both, so what differs is what was in the caches before;
+ * Further caches that are looked at with the first one's queries. New tokens get
+ * the same K and V in all, so what differs is what was in the caches before;
  * err2 and ref2 add up, per layer, |shadow's output - output|^2 and |output|^2
  * of attention, before the output matrix.
  */
 struct shadow {
 	struct kv *kv;      /* borrowed; same shape */
 	double *err2, *ref2; /* borrowed; [n_layer] */
+	struct shadow *next; /* NULL: the last */
 };
 
 struct forward;
