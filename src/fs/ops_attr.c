@@ -29,7 +29,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_code(req, r);
 }
 
-static unsigned set_bits(int to_set)
+static unsigned set_bits(struct fs *fs, int to_set)
 {
 	static const struct {
 		int fuse;
@@ -51,6 +51,9 @@ static unsigned set_bits(int to_set)
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (to_set & map[i].fuse)
 			set |= map[i].ours;
+	/* A change of owner clears them by itself; no file has any so far. */
+	if ((set & (SET_UID | SET_GID)) || !fs->suid_seen)
+		set &= ~(unsigned)SET_KILL_SUIDGID;
 	/* "now" comes with the plain bit beside it */
 	if (set & SET_ATIME_NOW)
 		set &= ~(unsigned)SET_ATIME;
@@ -70,7 +73,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		reply_code(req, -EPERM);
 		return;
 	}
-	r = store_setattr(fs->st, fs_node(fs, ino), file_of(fi), attr, set_bits(to_set), &now);
+	r = store_setattr(fs->st, fs_node(fs, ino), file_of(fi), attr, set_bits(fs, to_set), &now);
 	if (r == 0)
 		reply_attr(req, &now);
 	else

@@ -3,6 +3,7 @@
  * wanted here. */
 #include "fs/privs.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/capability.h>
 #include <stddef.h>
@@ -83,11 +84,11 @@ void privs_reduce(struct privs_saved *ret)
 {
 	struct __user_cap_data_struct data[2];
 
+	static_assert(sizeof(data) == sizeof(ret->sets), "capget's layout");
 	ret->valid = caps_get(data) == 0;
 	if (!ret->valid)
 		return;
-	ret->effective[0] = data[0].effective;
-	ret->effective[1] = data[1].effective;
+	memcpy(ret->sets, data, sizeof(data));
 	data[0].effective &= 1u << CAP_SYS_ADMIN;
 	data[1].effective = 0;
 	ret->valid = caps_set(data) == 0;
@@ -97,9 +98,8 @@ void privs_restore(const struct privs_saved *s)
 {
 	struct __user_cap_data_struct data[2];
 
-	if (!s->valid || caps_get(data) < 0)
+	if (!s->valid)
 		return;
-	data[0].effective = s->effective[0];
-	data[1].effective = s->effective[1];
+	memcpy(data, s->sets, sizeof(data));
 	(void)caps_set(data); /* raising within what is permitted cannot fail */
 }

@@ -16,7 +16,7 @@ void privs_harden(void);
 WUR int privs_drop(void);
 
 struct privs_saved {
-	uint32_t effective[2];
+	uint32_t sets[6]; /* as capget(2) has them */
 	bool valid;
 };
 /* Leaves the calling thread only CAP_SYS_ADMIN in force, until restored. */
