@@ -115,6 +115,16 @@ void index_heat(struct ctx *c)
 	put(c->st, c->ino, &rec);
 }
 
+void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on)
+{
+	struct meta_rec rec;
+
+	if (st->read_only || meta_get(st->meta, ino, &rec) < 0)
+		return;
+	rec.flags = on ? rec.flags | flag : rec.flags & ~flag;
+	put(st, ino, &rec);
+}
+
 bool index_setting(struct store *st, struct node *n, const char *xattr, char *buf, size_t len)
 {
 	struct node *at = n;

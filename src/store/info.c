@@ -298,9 +298,15 @@ static int scrub_file(struct store *st, struct node *n)
 		lock_release(&st->scrub_lock);
 	}
 	mem_free_pages(buf, 1u << 20);
-	if (r < 0) {
-		err_ignore(read_damage(c, r)); /* counted and logged there */
+	if (r == 0) {
+		lock_acquire(&c->lock);
+		c->damaged = false; /* restored */
+		lock_release(&c->lock);
+	} else {
+		err_ignore(damage_note(c, r)); /* counted and logged there */
 		index_heat(c);
+		if (damage_is(r))
+			damage_hide(c, n);
 	}
 	ctx_idle(c);
 	ctx_put(c);

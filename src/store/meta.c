@@ -25,6 +25,9 @@
 #define META_MAP_SMALL (1ull << 30)
 #define META_QUEUE_HASH 4096u
 #define META_QUEUE_MAX 16384u
+/* seeds of sums */
+#define KVFS_SUM_INTENT 1u
+#define KVFS_SUM_STATE 2u
 
 struct pending {
 	struct pending *next;
@@ -40,6 +43,7 @@ struct dead_intent {
 struct state {
 	uint64_t clean, tree_ino, fsid;
 	struct meta_totals totals;
+	uint64_t sum;
 };
 
 struct meta {
@@ -81,14 +85,35 @@ static size_t rec_bytes(const struct meta_rec *r)
 	return offsetof(struct meta_rec, name) + strnlen(r->name, NAME_MAX) + 1;
 }
 
-static bool rec_parse(const MDB_val *v, struct meta_rec *ret)
+/* LMDB has no checksums of its own. The inode number is part of what is summed. */
+static uint32_t rec_sum(uint64_t ino, const struct meta_rec *r, size_t len)
+{
+	struct meta_rec copy;
+
+	memcpy(&copy, r, len);
+	copy.sum = 0;
+	return (uint32_t)hash64(&copy, len, ino);
+}
+
+static uint64_t intent_sum(const struct intent *i)
+{
+	return hash64(i, offsetof(struct intent, sum), KVFS_SUM_INTENT);
+}
+
+static uint64_t state_sum(const struct state *s)
+{
+	return hash64(s, offsetof(struct state, sum), KVFS_SUM_STATE);
+}
+
+static bool rec_parse(uint64_t ino, const MDB_val *v, struct meta_rec *ret)
 {
 	size_t head = offsetof(struct meta_rec, name);
 
 	if (v->mv_size <= head || v->mv_size > sizeof(*ret))
 		return false;
 	memcpy(ret, v->mv_data, v->mv_size);
-	return memchr(ret->name, 0, v->mv_size - head) != NULL;
+	return memchr(ret->name, 0, v->mv_size - head) != NULL &&
+	       rec_sum(ino, ret, v->mv_size) == ret->sum;
 }
 
 /* ---- queue ---------------------------------------------------------------- */
@@ -131,6 +156,7 @@ static int queue_add(struct meta *m, uint64_t ino, const struct meta_rec *rec)
 		if (!copy)
 			return -ENOMEM;
 		memcpy(copy, rec, len);
+		copy->sum = rec_sum(ino, copy, len);
 	}
 	p = mem_zalloc(sizeof(*p));
 	if (!p) {
@@ -186,6 +212,14 @@ static int queue_get(struct pending **q, uint64_t ino, struct meta_rec *ret)
 	return 1;
 }
 
+/* The index must be rebuilt: the next close is no clean one. */
+static void mark_failed(struct meta *m)
+{
+	lock_acquire(&m->lock);
+	m->failed = true;
+	lock_release(&m->lock);
+}
+
 int meta_get(struct meta *m, uint64_t ino, struct meta_rec *ret)
 {
 	MDB_val k = { sizeof(ino), &ino }, v;
@@ -203,8 +237,10 @@ int meta_get(struct meta *m, uint64_t ino, struct meta_rec *ret)
 	if (r)
 		return meta_err(r);
 	r = mdb_get(txn, m->index, &k, &v);
-	if (r == 0 && !rec_parse(&v, ret))
-		r = MDB_CORRUPTED;
+	if (r == 0 && !rec_parse(ino, &v, ret)) {
+		mark_failed(m);
+		r = MDB_NOTFOUND; /* as if it were not there: rebuilt at the next mount */
+	}
 	mdb_txn_abort(txn);
 	return meta_err(r);
 }
@@ -229,7 +265,7 @@ static int flush_one(struct meta *m, MDB_txn *txn, struct pending *p, struct met
 	struct meta_rec old;
 	int r = mdb_get(txn, m->index, &k, &v);
 
-	if (r == 0 && rec_parse(&v, &old))
+	if (r == 0 && rec_parse(p->ino, &v, &old))
 		totals_add(t, &old, -1);
 	else if (r != 0 && r != MDB_NOTFOUND)
 		return r;
@@ -243,10 +279,11 @@ static int flush_one(struct meta *m, MDB_txn *txn, struct pending *p, struct met
 	return mdb_put(txn, m->index, &k, &v, 0);
 }
 
-static int state_write(struct meta *m, MDB_txn *txn, const struct state *s)
+static int state_write(struct meta *m, MDB_txn *txn, struct state *s)
 {
-	MDB_val k = { 5, (void *)"state" }, v = { sizeof(*s), (void *)s };
+	MDB_val k = { 5, (void *)"state" }, v = { sizeof(*s), s };
 
+	s->sum = state_sum(s);
 	return mdb_put(txn, m->state_db, &k, &v, 0);
 }
 
@@ -281,7 +318,7 @@ static void dead_free(struct dead_intent *d)
 }
 
 /* The write lock is held: one transaction with the queue and, if not NULL, @put. */
-static int commit(struct meta *m, const struct intent *put)
+static int commit(struct meta *m, struct intent *put)
 {
 	struct pending **fresh = mem_calloc(META_QUEUE_HASH, sizeof(*fresh)), **q;
 	struct dead_intent *dead;
@@ -304,10 +341,11 @@ static int commit(struct meta *m, const struct intent *put)
 		r = flush_all(m, txn, q, dead, &s);
 		if (r == 0 && put) {
 			uint8_t key[20];
-			MDB_val k = { sizeof(key), key }, v = { sizeof(*put), (void *)put };
+			MDB_val k = { sizeof(key), key }, v = { sizeof(*put), put };
 
 			memcpy(key, put->id, 16);
 			memcpy(key + 16, &put->generation, 4);
+			put->sum = intent_sum(put);
 			r = mdb_put(txn, m->intents, &k, &v, 0);
 		}
 		if (r == 0)
@@ -349,7 +387,7 @@ void meta_totals(struct meta *m, struct meta_totals *ret)
 
 /* ---- intents -------------------------------------------------------------- */
 
-int meta_intent_put(struct meta *m, const struct intent *i)
+int meta_intent_put(struct meta *m, struct intent *i)
 {
 	int r;
 
@@ -396,6 +434,7 @@ static int each(struct meta *m, MDB_dbi db, int (*cb)(void *arg, MDB_val *k, MDB
 }
 
 struct each_arg {
+	struct meta *m;
 	int (*intent)(void *arg, const struct intent *i);
 	bool (*rec)(void *arg, uint64_t ino, const struct meta_rec *r);
 	void *arg;
@@ -408,17 +447,17 @@ static int intent_cb(void *arg, MDB_val *k, MDB_val *v)
 
 	(void)k;
 	if (v->mv_size != sizeof(i))
-		return -KVFS_EFORMAT;
+		return 0; /* damaged: acting on it could remove what is in use */
 	memcpy(&i, v->mv_data, sizeof(i));
 	i.name[NAME_MAX] = 0;
-	if (i.handle_len > sizeof(i.handle))
-		return -KVFS_EFORMAT;
+	if (i.handle_len > sizeof(i.handle) || intent_sum(&i) != i.sum)
+		return 0;
 	return a->intent(a->arg, &i);
 }
 
 int meta_each_intent(struct meta *m, int (*cb)(void *arg, const struct intent *i), void *arg)
 {
-	struct each_arg a = { .intent = cb, .arg = arg };
+	struct each_arg a = { .m = m, .intent = cb, .arg = arg };
 
 	return each(m, m->intents, intent_cb, &a);
 }
@@ -429,16 +468,20 @@ static int rec_cb(void *arg, MDB_val *k, MDB_val *v)
 	struct meta_rec rec;
 	uint64_t ino;
 
-	if (k->mv_size != sizeof(ino) || !rec_parse(v, &rec))
-		return -KVFS_EFORMAT;
+	if (k->mv_size != sizeof(ino))
+		return 0;
 	memcpy(&ino, k->mv_data, sizeof(ino));
+	if (!rec_parse(ino, v, &rec)) {
+		mark_failed(a->m); /* no reason to miss the others */
+		return 0;
+	}
 	return a->rec(a->arg, ino, &rec) ? 0 : 1;
 }
 
 int meta_each(struct meta *m, bool (*cb)(void *arg, uint64_t ino, const struct meta_rec *r),
 	      void *arg)
 {
-	struct each_arg a = { .rec = cb, .arg = arg };
+	struct each_arg a = { .m = m, .rec = cb, .arg = arg };
 	int r = each(m, m->index, rec_cb, &a);
 
 	return r > 0 ? 0 : r;
@@ -465,8 +508,11 @@ static int open_tables(struct meta *m)
 		return r;
 	}
 	r = mdb_get(txn, m->state_db, &k, &v);
-	if (r == 0 && v.mv_size == sizeof(m->state))
+	if (r == 0 && v.mv_size == sizeof(m->state)) {
 		memcpy(&m->state, v.mv_data, sizeof(m->state));
+		if (state_sum(&m->state) != m->state.sum)
+			memset(&m->state, 0, sizeof(m->state)); /* unclean: all is rebuilt */
+	}
 	r = mdb_txn_commit(txn);
 	return r;
 }

@@ -38,7 +38,7 @@ struct meta_rec {
 	double heat;            /* decayed hits */
 	uint64_t last_ns;       /* CLOCK_REALTIME of the last open */
 	uint32_t flags;
-	uint32_t reserved;
+	uint32_t sum;           /* set and checked by meta.c */
 	char name[NAME_MAX + 1];
 };
 
@@ -57,6 +57,7 @@ struct intent {
 	int32_t handle_type;
 	uint8_t handle[64];
 	char name[NAME_MAX + 1];
+	uint64_t sum;          /* set and checked by meta.c: a wrong one must not act */
 };
 
 /* Opens STORE/meta below @store_fd. @ret_clean: the last close was clean and
@@ -64,6 +65,9 @@ struct intent {
  * -errno, -KVFS_EFORMAT (damaged database: the caller may delete and retry). */
 WUR int meta_open(int store_fd, uint64_t tree_ino, uint64_t fsid, bool read_only,
 		  struct meta **ret, bool *ret_clean);
+/* Reads all of the database in a child process, so that damage costs only that:
+ * -KVFS_EFORMAT when it must be made anew, -errno. Before threads run. */
+WUR int meta_check(int store_fd, bool read_only);
 /* Flushes; @clean marks the index trustworthy. NULL ok. */
 void meta_close(struct meta *m, bool clean);
 /* Marks the index untrustworthy until the next clean close; durable. */
@@ -72,7 +76,7 @@ WUR int meta_begin(struct meta *m);
 WUR int meta_reset_index(struct meta *m);
 
 /* Durable when it returns (concurrent callers share one commit). */
-WUR int meta_intent_put(struct meta *m, const struct intent *i);
+WUR int meta_intent_put(struct meta *m, struct intent *i);
 /* Lazy: gone with the next flush. */
 void meta_intent_del(struct meta *m, const struct object_id *id);
 /* Every intent; @cb -code stops and is returned. Only before threads run. */

@@ -249,7 +249,16 @@ static int load_sealed(struct ctx *c, struct node *n)
 	if (r == 0)
 		r = ctx_object_locked(c);
 	gate_leave(&c->gate, true);
-	return r < 0 ? read_damage(c, r) : 0;
+	return r;
+}
+
+static int found_damage(struct ctx *c, struct node *n, int r)
+{
+	if (!damage_is(r))
+		return r;
+	r = damage_note(c, r);
+	damage_hide(c, n);
+	return r;
 }
 
 int store_move(struct store *st, struct node *n, enum place where)
@@ -273,6 +282,7 @@ int store_move(struct store *st, struct node *n, enum place where)
 			r = c->copy ? 0 : move_copy(c, NULL);
 			gate_leave(&c->gate, false);
 		}
+		r = found_damage(c, n, r);
 	}
 	ctx_idle(c);
 	ctx_put(c);
@@ -289,9 +299,11 @@ static void promote_run(struct work *w)
 {
 	struct promote *p = container_of(w, struct promote, work);
 	struct store *st = p->c->st;
+	int r = load_sealed(p->c, p->n);
 
-	if (load_sealed(p->c, p->n) == 0)
-		err_ignore(move_replica(p->c)); /* it stays on SSD */
+	if (r == 0)
+		r = move_replica(p->c);
+	err_ignore(found_damage(p->c, p->n, r)); /* else it stays on SSD */
 	lock_acquire(&p->c->lock);
 	p->c->moving = false;
 	lock_release(&p->c->lock);

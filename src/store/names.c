@@ -81,6 +81,10 @@ int store_lookup(struct store *st, struct node *dir, const char *name, struct no
 		return r;
 	r = names_found(st, dir, &at, ret, ret_attr);
 	node_at_put(st->nodes, &at);
+	if (r == 0 && damage_hide_name(st, *ret, ret_attr)) {
+		node_forget(st->nodes, *ret, 1);
+		return -ENOENT;
+	}
 	if (r == 0 && S_ISREG(ret_attr->st_mode)) {
 		struct ctx *c;
 

@@ -46,10 +46,11 @@ int record_unpack(const uint8_t in[64], size_t len, struct kvfs_record *ret)
 
 	if (len != 64)
 		return -KVFS_EFORMAT;
-	if (in[0] > KVFS_RECORD_VERSION)
-		return -KVFS_EVERSION;
+	/* every version keeps the sum in this place, or else it is not a record */
 	if (record_sum(in) != le32_get(in + 60))
 		return -KVFS_ECHECKSUM;
+	if (in[0] > KVFS_RECORD_VERSION)
+		return -KVFS_EVERSION;
 	r.version = in[0];
 	r.state = in[1];
 	r.levels = in[2];

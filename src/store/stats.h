@@ -27,6 +27,7 @@
 	X(EVICTED_BYTES, "evicted_bytes", "stored bytes of removed files")              \
 	X(ENOSPC, "enospc", "writes refused because the store was full")                \
 	X(DAMAGE, "damage", "reads that found damage")                                  \
+	X(HIDDEN, "hidden", "damaged files moved to damaged/ (damage=hide)")            \
 	X(BARRIERS, "barriers", "durable commits of the backing filesystem")            \
 	X(PRUNED, "pruned", "names dropped to bound the node table")                    \
 	X(RECOVERED, "recovered", "steps in flight finished or undone at mount")

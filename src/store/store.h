@@ -174,7 +174,7 @@ struct read_reply {
 	size_t scratch_len;  /* in: ... at least the request's length */
 	struct iovec iov[READ_SLICES_MAX + 1]; /* iov[0] is left to the caller (reply header) */
 	unsigned n;          /* slices from iov[1] on */
-	size_t len;          /* sum; shorter than asked only at end of file or before damage */
+	size_t len;          /* sum; shorter than asked only at end of file */
 	void *pins[READ_SLICES_MAX]; /* private: decoded chunks held until store_read_done */
 	unsigned n_pins;
 	void *owner; /* private */
