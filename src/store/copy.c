@@ -318,7 +318,29 @@ bool copy_pool_ready(struct copy_pool *p, uint64_t size)
 	return yes;
 }
 
-int copy_pool_prepare(struct copy_pool *p, uint64_t size)
+/* fallocate takes pages, but they are cleared when first touched. False: @go_on
+ * said so. */
+static bool touch(struct copy *c, bool (*go_on)(void *arg), void *arg)
+{
+	bool going = true;
+	void *map;
+
+	if (copy_map(c, &map) < 0)
+		return true; /* they are cleared at decoding */
+#ifdef MADV_POPULATE_WRITE
+	for (uint64_t at = 0; at < c->size_bytes && going; at += COPY_UNIT) {
+		uint64_t len = c->size_bytes - at < COPY_UNIT ? c->size_bytes - at : COPY_UNIT;
+
+		if (madvise((char *)map + at, (size_t)len, MADV_POPULATE_WRITE) < 0)
+			break; /* old kernel: as above */
+		going = go_on(arg);
+	}
+#endif
+	copy_unmap(c, map);
+	return going;
+}
+
+int copy_pool_prepare(struct copy_pool *p, uint64_t size, bool (*go_on)(void *arg), void *arg)
 {
 	struct copy *c;
 	int err;
@@ -329,6 +351,8 @@ int copy_pool_prepare(struct copy_pool *p, uint64_t size)
 	if (!c)
 		return err;
 	err = resize(p, c, size);
+	if (!err && !touch(c, go_on, arg))
+		err = -KVFS_ECANCELED;
 	if (err) {
 		destroy(p, c);
 		return err;

@@ -30,9 +30,10 @@ WUR int copy_create(struct copy_pool *p, uint64_t size, struct copy **ret);
 /* An idle file waits whose pages (nearly) suffice for @size: copy_create takes
  * no new ones, for which the kernel would clear memory. */
 bool copy_pool_ready(struct copy_pool *p, uint64_t size);
-/* Makes such a file. Takes as long as clearing its pages. Like copy_create;
- * -ENOSPC also when it were more than a quarter of the pool. */
-WUR int copy_pool_prepare(struct copy_pool *p, uint64_t size);
+/* Makes such a file, clearing its pages piece by piece; @go_on is asked after each
+ * and may sleep. Like copy_create; -ENOSPC also when it were more than a quarter
+ * of the pool; -KVFS_ECANCELED when @go_on said no. */
+WUR int copy_pool_prepare(struct copy_pool *p, uint64_t size, bool (*go_on)(void *arg), void *arg);
 struct copy *copy_get(struct copy *c);
 /* The last put gives the file back to the pool (or its pages to the kernel when
  * it is still mapped somewhere or the pool is large). NULL ok. */

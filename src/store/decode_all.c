@@ -23,7 +23,7 @@
 #include "store/read.h"
 #include "store/read_types.h"
 
-#define DEPTH 16
+#define DEPTH 32
 #define HELPERS_MAX 16
 
 struct job;
@@ -244,6 +244,8 @@ static int plan(struct job *j)
 	for (unsigned i = 0; i < DEPTH && i < n; i++) {
 		struct fbuf *f = window_fbuf_get(&j->r->w, most, i == 0);
 
+		if (!f && i == 0)
+			return -ENOMEM;
 		if (!f)
 			break;
 		list_add_tail(&j->idle, &f->p.link);

@@ -166,6 +166,7 @@ static void fill_install(struct fill *f, const struct object *o)
 	replica_put(old);
 	store_count(c->st, CNT_REPLICAS, 1);
 	ctx_reason(c, "replica made");
+	move_prepare(c->st, c->size);
 	ctx_touch(c, false);
 }
 
@@ -234,6 +235,62 @@ int move_copy(struct ctx *c, const _Atomic bool *cancel)
 	ctx_reason(c, "decoded copy made");
 	ctx_touch(c, false);
 	return 0;
+}
+
+struct prepare {
+	struct work work;
+	struct store *st;
+	uint64_t size;
+	uint64_t decoded; /* by the reader, when last asked */
+};
+
+/* Clearing huge pages cannot be interrupted and may take milliseconds each: not
+ * while somebody reads. */
+static bool prepare_go_on(void *arg)
+{
+	struct timespec ts = { 0, 10 * 1000 * 1000 };
+	struct prepare *p = arg;
+	struct reader_stats rs;
+
+	for (;;) {
+		reader_stats(p->st->reader, &rs);
+		if (atomic_load(&p->st->stopping) || rs.decoded_bytes == p->decoded)
+			return !atomic_load(&p->st->stopping);
+		p->decoded = rs.decoded_bytes;
+		nanosleep(&ts, NULL);
+	}
+}
+
+static void prepare_run(struct work *w)
+{
+	struct prepare *p = container_of(w, struct prepare, work);
+	struct store *st = p->st;
+
+	if (!atomic_load(&st->stopping) && !copy_pool_ready(st->copies, p->size))
+		err_ignore(copy_pool_prepare(st->copies, p->size, prepare_go_on, p)); /* or stream */
+	mem_free(p);
+	atomic_store(&st->preparing, false);
+	atomic_fetch_sub(&st->moves, 1);
+}
+
+void move_prepare(struct store *st, uint64_t size)
+{
+	struct prepare *p;
+
+	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
+	    budget_free(&st->dram) < size || atomic_exchange(&st->preparing, true))
+		return;
+	p = mem_zalloc(sizeof(*p));
+	if (!p) {
+		atomic_store(&st->preparing, false);
+		return;
+	}
+	p->st = st;
+	p->size = size;
+	p->work.run = prepare_run;
+	list_init(&p->work.link);
+	atomic_fetch_add(&st->moves, 1);
+	workers_submit(st->workers, WORK_BACKGROUND, &p->work);
 }
 
 /* ---- by command ----------------------------------------------------------- */
