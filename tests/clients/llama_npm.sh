@@ -1,4 +1,5 @@
 #!/bin/bash
+# HELPER
 # Prints a directory whose node_modules holds node-llama-cpp (llama.cpp, built
 # for this processor, no GPU), installing it on first use: 85 MB in
 # ${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm. Exit 77 with the reason where it

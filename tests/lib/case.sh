@@ -8,6 +8,7 @@
 #	# ALONE			not beside other cases (timing, memory, page cache)
 #	# SLOW			left out by tests/run --quick
 #	# ASAN			run by a full tests/run under ASan+UBSan as well
+#	# HELPER		(executable, but not a case: left alone)
 #	. "$(dirname "$0")/../lib/case.sh"
 #	case_begin
 #	mount_fs -o dram=64M

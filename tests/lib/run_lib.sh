@@ -297,7 +297,7 @@ list_cases() {
 	local dir f name
 	for dir in fs crash clients; do
 		for f in "$ROOT/tests/$dir"/*; do
-			[ -f "$f" ] && [ -x "$f" ] || continue
+			[ -f "$f" ] && [ -x "$f" ] && [ -z "$(header "$f" HELPER)" ] || continue
 			name=$dir/$(basename "${f%.sh}")
 			matches "$name" || continue
 			[ "$1" = quick ] && [ -n "$(header "$f" SLOW)" ] && continue
