@@ -2,7 +2,8 @@
 /*
  * Producer and reader share a buffer of CONTEXTS_BUFFER bytes. The producer
  * sleeps while it is full; store_each_context allows its callback to take its
- * time. Closing tells the producer to stop at its next line and joins it.
+ * time. Closing tells the producer to stop at its next line and joins it. A
+ * read further on skips; one further back begins anew, as if opened again.
  */
 #include "fs/contexts.h"
 
@@ -18,6 +19,8 @@
 struct contexts {
 	struct fs *fs; /* borrowed */
 	pthread_t thread;
+	struct lock reader; /* one read at a time; taken before lock */
+	bool running GUARDED; /* by reader: the thread is to be joined */
 	struct lock lock;
 	struct cond filled, emptied;
 	struct sbuf buf GUARDED;  /* by lock: produced, not yet read from `taken` on */
@@ -115,6 +118,32 @@ static void *produce(void *arg)
 	return NULL;
 }
 
+static int producer_start(struct contexts *c) REQUIRES(c->reader)
+{
+	int r;
+
+	lock_acquire(&c->lock);
+	c->buf.len = c->taken = 0;
+	c->off = 0;
+	c->ended = c->stop = false;
+	contexts_head(&c->buf);
+	lock_release(&c->lock);
+	r = thread_start("kvfs-contexts", produce, c, &c->thread);
+	c->running = r == 0;
+	return r;
+}
+
+static void producer_stop(struct contexts *c) REQUIRES(c->reader)
+{
+	lock_acquire(&c->lock);
+	c->stop = true;
+	cond_broadcast(&c->emptied);
+	lock_release(&c->lock);
+	if (c->running)
+		pthread_join(c->thread, NULL);
+	c->running = false;
+}
+
 int contexts_open(struct fs *fs, struct contexts **ret)
 {
 	struct contexts *c = mem_zalloc(sizeof(*c));
@@ -123,59 +152,90 @@ int contexts_open(struct fs *fs, struct contexts **ret)
 	if (!c)
 		return -ENOMEM;
 	c->fs = fs;
+	lock_init(&c->reader);
 	lock_init(&c->lock);
 	cond_init(&c->filled);
 	cond_init(&c->emptied);
-	lock_acquire(&c->lock);
-	contexts_head(&c->buf);
-	lock_release(&c->lock);
-	r = thread_start("kvfs-contexts", produce, c, &c->thread);
-	if (r < 0) {
-		lock_acquire(&c->lock);
-		sbuf_fini(&c->buf);
-		lock_release(&c->lock);
-		cond_fini(&c->emptied);
-		cond_fini(&c->filled);
-		lock_fini(&c->lock);
-		mem_free(c);
-		return r;
-	}
 	fs->n_contexts++;
-	*ret = c;
-	return 0;
+	lock_acquire(&c->reader);
+	r = producer_start(c);
+	lock_release(&c->reader);
+	if (r < 0)
+		contexts_close(c);
+	else
+		*ret = c;
+	return r;
+}
+
+/* Bytes that wait at c->off, at most @size; waits for some, 0 at the end. */
+static size_t wait_filled(struct contexts *c, size_t size) REQUIRES(c->lock)
+{
+	size_t n;
+
+	while (c->buf.len == c->taken && !c->ended)
+		cond_wait(&c->filled, &c->lock);
+	n = c->buf.len - c->taken;
+	return n < size ? n : size;
+}
+
+static void take(struct contexts *c, size_t n) REQUIRES(c->lock)
+{
+	c->taken += n;
+	c->off += n;
+	cond_signal(&c->emptied);
+}
+
+static int seek(struct contexts *c, uint64_t off) REQUIRES(c->reader)
+{
+	bool back;
+	int r = 0;
+
+	lock_acquire(&c->lock);
+	back = off < c->off;
+	lock_release(&c->lock);
+	if (back) {
+		producer_stop(c);
+		r = producer_start(c);
+	}
+	lock_acquire(&c->lock);
+	while (r == 0 && c->off < off) {
+		size_t n = wait_filled(c, off - c->off);
+
+		if (n == 0)
+			break;
+		take(c, n);
+	}
+	lock_release(&c->lock);
+	return r;
 }
 
 void contexts_read(fuse_req_t req, struct contexts *c, size_t size, off_t off)
 {
-	size_t n;
+	size_t n = 0;
+	int r;
 
+	lock_acquire(&c->reader);
+	r = seek(c, (uint64_t)off);
 	lock_acquire(&c->lock);
-	if ((uint64_t)off != c->off) {
-		lock_release(&c->lock);
-		reply_code(req, -ESPIPE);
-		return;
+	if (r < 0) {
+		reply_code(req, r);
+	} else {
+		if (c->off == (uint64_t)off)
+			n = wait_filled(c, size);
+		(void)fuse_reply_buf(req, n ? c->buf.s + c->taken : NULL, n);
+		take(c, n);
 	}
-	while (c->buf.len == c->taken && !c->ended)
-		cond_wait(&c->filled, &c->lock);
-	n = c->buf.len - c->taken;
-	if (n > size)
-		n = size;
-	(void)fuse_reply_buf(req, n ? c->buf.s + c->taken : NULL, n);
-	c->taken += n;
-	c->off += n;
-	cond_signal(&c->emptied);
 	lock_release(&c->lock);
+	lock_release(&c->reader);
 }
 
 void contexts_close(struct contexts *c)
 {
 	if (!c)
 		return;
-	lock_acquire(&c->lock);
-	c->stop = true;
-	cond_broadcast(&c->emptied);
-	lock_release(&c->lock);
-	pthread_join(c->thread, NULL);
+	lock_acquire(&c->reader);
+	producer_stop(c);
+	lock_release(&c->reader);
 	lock_acquire(&c->lock);
 	sbuf_fini(&c->buf);
 	lock_release(&c->lock);
@@ -183,5 +243,6 @@ void contexts_close(struct contexts *c)
 	cond_fini(&c->emptied);
 	cond_fini(&c->filled);
 	lock_fini(&c->lock);
+	lock_fini(&c->reader);
 	mem_free(c);
 }

@@ -4,7 +4,7 @@
 /*
  * The file .kvcachefs/contexts: one line per context, produced by a thread of
  * its own into a bounded buffer while somebody reads, so that a million of
- * them cost no memory. Read in order only.
+ * them cost no memory. Reading backwards begins anew.
  */
 #include "fs/fs_types.h"
 
@@ -12,7 +12,7 @@ struct contexts;
 
 /* -ENOMEM, -EAGAIN. */
 WUR int contexts_open(struct fs *fs, struct contexts **ret);
-/* Answers with the next bytes; waits for the producer. */
+/* Answers with the bytes at @off; waits for the producer. */
 void contexts_read(fuse_req_t req, struct contexts *c, size_t size, off_t off);
 /* Stops the producer, waits for it. NULL ok. */
 void contexts_close(struct contexts *c);

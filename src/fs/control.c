@@ -131,7 +131,6 @@ bool control_open(fuse_req_t req, fuse_ino_t ino, int flags)
 		r = h->text.failed ? -ENOMEM : 0;
 	} else {
 		r = open_contexts(fs, h);
-		kf |= KF_OPEN_NONSEEKABLE;
 	}
 	if (r < 0)
 		reply_code(req, r);

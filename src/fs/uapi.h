@@ -22,7 +22,6 @@
 /* Flags of an open reply. */
 #define KF_OPEN_DIRECT_IO (1u << 0)
 #define KF_OPEN_KEEP_CACHE (1u << 1)
-#define KF_OPEN_NONSEEKABLE (1u << 2)
 #define KF_OPEN_CACHE_DIR (1u << 3)
 #define KF_OPEN_NOFLUSH (1u << 5)
 #define KF_OPEN_PARALLEL_DIRECT_WRITES (1u << 6)
