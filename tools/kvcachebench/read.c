@@ -12,10 +12,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include "base/hash.h"
-#include "base/mem.h"
 #include "rig_report.h"
 
 #define N 4
@@ -72,10 +71,9 @@ static int set_up(struct bench *b)
 	all = b->c.max_bytes * N;
 	b->buf_bytes = (b->c.max_bytes + (1u << 20)) & ~(size_t)((1u << 20) - 1);
 	for (unsigned i = 0; i < N; i++) {
-		b->buf[i] = mem_alloc_pages(b->buf_bytes);
+		b->buf[i] = load_buffer(b->buf_bytes);
 		if (!b->buf[i])
 			return rig_fail(-ENOMEM, "no memory for the destination buffers");
-		memset(b->buf[i], 1, b->buf_bytes); /* present */
 	}
 	r = rig_base(b->g, all * 3);
 	if (r < 0)
@@ -339,7 +337,8 @@ int bench_read(int argc, char **argv)
 	if (r == 0)
 		met = report_print(&b.rep, b.g);
 	for (unsigned i = 0; i < N; i++)
-		mem_free_pages(b.buf[i], b.buf_bytes);
+		if (b.buf[i])
+			munmap(b.buf[i], b.buf_bytes);
 	report_fini(&b.rep);
 	rig_destroy(b.g);
 	return r < 0 || (o.check && !met) ? 1 : 0;

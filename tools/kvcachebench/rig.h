@@ -139,6 +139,9 @@ WUR int rig_corpus(struct rig *g, unsigned n, struct rig_corpus *ret);
 enum load_how { LOAD_READ, LOAD_MMAP, LOAD_DIRECT };
 /* From open to close into @buf; seconds, or -errno as a negative number. */
 double load_file(const char *path, enum load_how how, void *buf, size_t len);
+/* Present pages as malloc gives them to a client: huge where the system does so
+ * unasked. NULL, or munmap(p, len) at the end. */
+void *load_buffer(size_t len);
 /* Several files at once, a thread and a buffer each. */
 struct load_many {
 	const char *path[RIG_FILES_MAX];

@@ -63,6 +63,16 @@ double load_file(const char *path, enum load_how how, void *buf, size_t len)
 	return r < 0 ? r : (double)(clock_mono_ns() - t0) / 1e9;
 }
 
+void *load_buffer(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	memset(p, 1, len);
+	return p;
+}
+
 struct loader {
 	const char *path;
 	void *buf;

@@ -14,10 +14,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/mem.h"
 
 #define INPUT_BPS 400000000.0
 #define INPUT_SECONDS 10
@@ -179,10 +179,9 @@ int seal_rows(struct rig *g, struct rig_mount *m, const struct rig_corpus *c, co
 
 	if (!keeps_up && !reader)
 		return 0;
-	dest = mem_alloc_pages(c->bytes[0]);
+	dest = load_buffer(c->bytes[0]);
 	if (!dest)
 		return -ENOMEM;
-	memset(dest, 1, c->bytes[0]);
 	snprintf(hot, sizeof(hot), "%.4000s/hot.bin", m->mnt);
 	r = copy_in(c->path[0], hot);
 	if (r == 0)
@@ -195,6 +194,6 @@ int seal_rows(struct rig *g, struct rig_mount *m, const struct rig_corpus *c, co
 		rig_say("sealing under load: round %u of %u", k + 1, g->o->rounds);
 		r = measure(&s, m, hot, dest, c->bytes[0], keeps_up, reader);
 	}
-	mem_free_pages(dest, c->bytes[0]);
+	munmap(dest, c->bytes[0]);
 	return r;
 }
