@@ -34,8 +34,16 @@ static uint8_t *small_file(enum cache_format f, enum dtype d, uint32_t cells, si
 	struct msg m;
 	uint64_t rng = 5;
 	struct cache_desc desc = {
-		.format = f, .dtype = d, .n_layer = LAYERS, .n_kv_head = HEADS, .head_dim = DIM,
-		.n_cells = cells, .n_tokens = TOKENS, .tokens = tokens, .pos = pos, .model = 0x1234,
+		.format = f,
+		.dtype = d,
+		.n_layer = LAYERS,
+		.n_kv_head = HEADS,
+		.head_dim = DIM,
+		.n_cells = cells,
+		.n_tokens = TOKENS,
+		.tokens = tokens,
+		.pos = pos,
+		.model = 0x1234,
 		.note = "a \"note\"\n",
 	};
 	ssize_t n;
@@ -245,12 +253,14 @@ Test(kvlm_cache, damage_of_safetensors_is_named)
 		    "dtype");
 	expect_json("{\"layer_0_k\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[0,4]}}",
 		    "shape");
-	expect_json("{\"layer_0_k\":{\"dtype\":\"F32\",\"shape\":[9999999999,9,9],\"data_offsets\":[0,4]}}",
+	expect_json("{\"layer_0_k\":{\"dtype\":\"F32\",\"shape\":[9999999999,9,9],\"data_offsets\":"
+		    "[0,4]}}",
 		    "shape");
 	expect_json("{\"layer_7_k\":{\"dtype\":\"F32\",\"shape\":[1,1,1],\"data_offsets\":[0,4]}}",
 		    "overlap");
 	expect_json("{" K ",\"layer_0_v\":{\"dtype\":\"F32\",\"shape\":[1,1,1],"
-		    "\"data_offsets\":[5,9]}," M "}", "overlap");
+		    "\"data_offsets\":[5,9]}," M "}",
+		    "overlap");
 	expect_json("{" K "," V ",\"__metadata__\":{\"tokens\":\"7 x\"}}", "tokens");
 	expect_json("{" K "," V ",\"__metadata__\":{\"tokens\":\"7 8\"}}", "positions");
 	expect_json("{" K "," V ",\"__metadata__\":{\"tokens\":[7]}}", "metadata");
@@ -282,8 +292,14 @@ Test(kvlm_cache, server_packed_token_list_is_read)
 Test(kvlm_cache, a_file_that_cannot_be_written_is_reported)
 {
 	int32_t one = 0;
-	struct cache_desc d = { .dtype = DTYPE_F32, .n_layer = 1, .n_kv_head = 1, .head_dim = 1,
-				.n_cells = 1, .n_tokens = 1, .tokens = &one, .pos = &one };
+	struct cache_desc d = { .dtype = DTYPE_F32,
+				.n_layer = 1,
+				.n_kv_head = 1,
+				.head_dim = 1,
+				.n_cells = 1,
+				.n_tokens = 1,
+				.tokens = &one,
+				.pos = &one };
 	struct cache_writer *w;
 	struct cache *c;
 	struct msg m;
@@ -327,8 +343,9 @@ Test(kvlm_dtype, narrow_types_survive_and_round_to_nearest)
 
 Test(kvlm_quant, methods_are_parsed_strictly)
 {
-	const char *bad[] = { "", "exac", "exact:2", "axis", "axis:0", "axis:9", "kivi:2+1",
-			      "kivi:2+1+2+3", "window:0", "window", "kivi:2x", "axis:-1", "foo:2" };
+	const char *bad[] = { "",        "exac",     "exact:2",      "axis",     "axis:0",
+			      "axis:9",  "kivi:2+1", "kivi:2+1+2+3", "window:0", "window",
+			      "kivi:2x", "axis:-1",  "foo:2" };
 	struct quant q;
 	struct msg m;
 
@@ -383,7 +400,8 @@ Test(kvlm_quant, bits_are_counted_whole)
 
 Test(kvlm_suite, tasks_are_read_and_faults_name_their_line)
 {
-	const char good[] = "# x\nsuite code\ncontext 3 ends 3 1 2 3\nquery 0 -1 1 5\nanswer 2 6 7\n";
+	const char good[] =
+		"# x\nsuite code\ncontext 3 ends 3 1 2 3\nquery 0 -1 1 5\nanswer 2 6 7\n";
 	const struct {
 		const char *text, *says;
 	} bad[] = {
@@ -419,7 +437,8 @@ Test(kvlm_suite, tasks_are_read_and_faults_name_their_line)
 
 Test(kvlm_json, strings_are_decoded_and_printed)
 {
-	const char text[] = "{\"a\\u00e9\\ud83d\\ude00\\n\": [1, 2.5e3, true, {\"x\": null}], \"b\": 7}";
+	const char text[] =
+		"{\"a\\u00e9\\ud83d\\ude00\\n\": [1, 2.5e3, true, {\"x\": null}], \"b\": 7}";
 	struct json j = { text, text + strlen(text), false };
 	char key[32], out[64] = "";
 	bool first = true;

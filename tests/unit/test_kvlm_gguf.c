@@ -85,11 +85,11 @@ static void expect(const struct tiny *t, int code, const char *text)
 	cr_expect(strstr(m.text, text), "'%s' lacks '%s'", m.text, text);
 }
 
-#define EXPECT(field, value, code, text)                \
-	do {                                            \
-		struct tiny damaged_ = TINY_DEFAULT;    \
-		damaged_.field = (value);               \
-		expect(&damaged_, (code), (text));      \
+#define EXPECT(field, value, code, text)             \
+	do {                                         \
+		struct tiny damaged_ = TINY_DEFAULT; \
+		damaged_.field = (value);            \
+		expect(&damaged_, (code), (text));   \
 	} while (0)
 
 Test(kvlm_gguf, unsupported_things_are_named)

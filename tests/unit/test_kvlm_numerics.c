@@ -20,12 +20,12 @@
 
 #define N 330 /* tokens: more than a batch, more than one block, odd */
 
-#define CHECK(cond)                                                               \
-	do {                                                                      \
-		if (!(cond)) {                                                    \
+#define CHECK(cond)                                                                \
+	do {                                                                       \
+		if (!(cond)) {                                                     \
 			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			exit(1);                                                  \
-		}                                                                 \
+			exit(1);                                                   \
+		}                                                                  \
 	} while (0)
 
 struct fixture {
@@ -74,7 +74,9 @@ static double *weights(const struct fixture *f, const char *fmt, uint32_t layer)
 	n = t->ne[0] * t->ne[1];
 	x = malloc(n * sizeof(*x));
 	out = malloc(n * sizeof(*out));
-	dtype_to_f32(t->type == GGML_F16 ? DTYPE_F16 : t->type == GGML_BF16 ? DTYPE_BF16 : DTYPE_F32,
+	dtype_to_f32(t->type == GGML_F16    ? DTYPE_F16
+		     : t->type == GGML_BF16 ? DTYPE_BF16
+					    : DTYPE_F32,
 		     t->data, x, n);
 	for (size_t i = 0; i < n; i++)
 		out[i] = x[i];
@@ -141,11 +143,14 @@ static void ref_attention(const struct fixture *f, double *x, uint32_t l)
 {
 	const struct tiny *t = &f->t;
 	uint32_t d = t->n_embd, qd = t->n_head * t->head_dim, kd = t->n_kv_head * t->head_dim;
-	double *wn = weights(f, "blk.%u.attn_norm.weight", l), *wq = weights(f, "blk.%u.attn_q.weight", l);
-	double *wk = weights(f, "blk.%u.attn_k.weight", l), *wv = weights(f, "blk.%u.attn_v.weight", l);
+	double *wn = weights(f, "blk.%u.attn_norm.weight", l),
+	       *wq = weights(f, "blk.%u.attn_q.weight", l);
+	double *wk = weights(f, "blk.%u.attn_k.weight", l),
+	       *wv = weights(f, "blk.%u.attn_v.weight", l);
 	double *wo = weights(f, "blk.%u.attn_output.weight", l);
 	double *k = malloc(N * kd * sizeof(*k)), *v = malloc(N * kd * sizeof(*v));
-	double *h = malloc(d * sizeof(*h)), *q = malloc(qd * sizeof(*q)), *o = malloc(qd * sizeof(*o));
+	double *h = malloc(d * sizeof(*h)), *q = malloc(qd * sizeof(*q)),
+	       *o = malloc(qd * sizeof(*o));
 
 	for (uint32_t i = 0; i < N; i++) {
 		norm(h, x + i * d, wn, d);
@@ -168,9 +173,12 @@ static void ref_attention(const struct fixture *f, double *x, uint32_t l)
 static void ref_feed_forward(const struct fixture *f, double *x, uint32_t l)
 {
 	uint32_t d = f->t.n_embd, ff = f->t.n_ff;
-	double *wn = weights(f, "blk.%u.ffn_norm.weight", l), *wg = weights(f, "blk.%u.ffn_gate.weight", l);
-	double *wu = weights(f, "blk.%u.ffn_up.weight", l), *wd = weights(f, "blk.%u.ffn_down.weight", l);
-	double *h = malloc(d * sizeof(*h)), *g = malloc(ff * sizeof(*g)), *u = malloc(ff * sizeof(*u));
+	double *wn = weights(f, "blk.%u.ffn_norm.weight", l),
+	       *wg = weights(f, "blk.%u.ffn_gate.weight", l);
+	double *wu = weights(f, "blk.%u.ffn_up.weight", l),
+	       *wd = weights(f, "blk.%u.ffn_down.weight", l);
+	double *h = malloc(d * sizeof(*h)), *g = malloc(ff * sizeof(*g)),
+	       *u = malloc(ff * sizeof(*u));
 
 	for (uint32_t i = 0; i < N; i++) {
 		norm(h, x + i * d, wn, d);

@@ -126,8 +126,8 @@ static void tensor(struct builder *b, const char *name, uint32_t ne0, uint32_t n
 		return;
 	}
 	for (size_t i = 0; i < n; i++)
-		x[i] = ne1 ? tiny_uniform(&b->rng) * 1.5f / sqrtf((float)ne0) :
-			     1 + tiny_uniform(&b->rng) / 4;
+		x[i] = ne1 ? tiny_uniform(&b->rng) * 1.5f / sqrtf((float)ne0)
+			   : 1 + tiny_uniform(&b->rng) / 4;
 	str(b->f, name);
 	u32(b->f, ne1 ? 2 : 1);
 	u64(b->f, ne0);
@@ -152,8 +152,8 @@ static void layer(struct builder *b, uint32_t i)
 		const char *name;
 		uint32_t cols, rows;
 	} mats[] = {
-		{ "attn_q", t->n_embd, q },        { "attn_k", t->n_embd, kv },
-		{ "attn_v", t->n_embd, kv },       { "attn_output", q, t->n_embd },
+		{ "attn_q", t->n_embd, q },         { "attn_k", t->n_embd, kv },
+		{ "attn_v", t->n_embd, kv },        { "attn_output", q, t->n_embd },
 		{ "ffn_gate", t->n_embd, t->n_ff }, { "ffn_up", t->n_embd, t->n_ff },
 		{ "ffn_down", t->n_ff, t->n_embd }, { "attn_norm", t->n_embd, 0 },
 		{ "ffn_norm", t->n_embd, 0 },

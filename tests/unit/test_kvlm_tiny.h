@@ -8,9 +8,9 @@
 
 struct tiny {
 	uint32_t n_layer, n_embd, n_head, n_kv_head, head_dim, n_ff, n_vocab, n_ctx, rope_dim;
-	uint32_t type;     /* of the matrices: ggml's number */
+	uint32_t type; /* of the matrices: ggml's number */
 	bool tied;
-	float rope_scale;  /* 0: the file says nothing */
+	float rope_scale; /* 0: the file says nothing */
 	uint64_t seed;
 	/* damage, for the loader's tests; NULL or 0: none */
 	const char *arch;

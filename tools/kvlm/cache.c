@@ -63,8 +63,9 @@ int cache_parse(const void *buf, size_t len, struct cache **ret, struct msg *m)
 		c->format = CACHE_SAFETENSORS;
 		r = safetensors_parse(buf, len, c, m);
 	} else {
-		r = msg_fail(m, -EBADMSG,
-			     "not a cache file (neither a llama.cpp sequence state nor safetensors)");
+		r = msg_fail(
+			m, -EBADMSG,
+			"not a cache file (neither a llama.cpp sequence state nor safetensors)");
 	}
 	if (r) {
 		cache_free(c);
@@ -193,8 +194,8 @@ int cache_to_kv(const struct cache *c, const struct model *md, uint32_t tokens, 
 	int r = check_model(c, md, m);
 
 	if (!r)
-		r = kv_create(&md->shape, c->dtype, tokens > c->n_tokens ? tokens : c->n_tokens, &kv,
-			      m);
+		r = kv_create(&md->shape, c->dtype, tokens > c->n_tokens ? tokens : c->n_tokens,
+			      &kv, m);
 	if (r)
 		return r;
 	row = malloc(c->row * sizeof(*row));

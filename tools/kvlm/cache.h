@@ -29,17 +29,17 @@ struct cache {
 	enum cache_format format;
 	enum dtype dtype;
 	uint32_t n_layer;
-	uint32_t row;                /* elements of one cell's K (and V) in one layer */
+	uint32_t row;                 /* elements of one cell's K (and V) in one layer */
 	uint32_t n_kv_head, head_dim; /* 0 when the format does not say (llama) */
 	uint32_t n_cells, n_tokens;
-	bool v_trans;                /* V is [row][cells] instead of [cells][row] */
-	int32_t *tokens;             /* owned; [n_tokens] */
-	int32_t *pos;                /* owned; [n_cells], ascending, below n_tokens */
-	const uint8_t **k, **v;      /* owned arrays; [n_layer] into the file's bytes */
-	uint64_t model;              /* struct model's hash; 0 when the file does not say */
-	void *buf;                   /* owned when read by cache_read */
+	bool v_trans;           /* V is [row][cells] instead of [cells][row] */
+	int32_t *tokens;        /* owned; [n_tokens] */
+	int32_t *pos;           /* owned; [n_cells], ascending, below n_tokens */
+	const uint8_t **k, **v; /* owned arrays; [n_layer] into the file's bytes */
+	uint64_t model;         /* struct model's hash; 0 when the file does not say */
+	void *buf;              /* owned when read by cache_read */
 	size_t len;
-	uint64_t read_ns;            /* from open to the last byte */
+	uint64_t read_ns; /* from open to the last byte */
 };
 
 /* Reads the whole file into memory and parses it. */
@@ -52,8 +52,8 @@ void cache_free(struct cache *c); /* NULL ok */
 /* Element 0 of one cell's row to f32: @dst is [row]. */
 void cache_get_row(const struct cache *c, uint32_t layer, bool v, uint32_t cell, float *dst);
 /* Into a cache with room for @tokens tokens in all (at least the file's). */
-WUR int cache_to_kv(const struct cache *c, const struct model *md, uint32_t tokens,
-		    struct kv **ret, struct msg *m);
+WUR int cache_to_kv(const struct cache *c, const struct model *md, uint32_t tokens, struct kv **ret,
+		    struct msg *m);
 
 /* What a file to be written is. */
 struct cache_desc {
@@ -62,8 +62,8 @@ struct cache_desc {
 	uint32_t n_layer, n_kv_head, head_dim, n_cells, n_tokens;
 	const int32_t *tokens, *pos; /* borrowed until the writer is open */
 	uint64_t model;
-	const char *note;            /* goes into the metadata as "note"; may be NULL */
-	bool sync;                   /* fsync before closing */
+	const char *note; /* goes into the metadata as "note"; may be NULL */
+	bool sync;        /* fsync before closing */
 };
 
 struct cache_writer;

@@ -51,8 +51,8 @@ static int writer_prepare(struct cache_writer *w, struct msg *m)
 	if (!d->n_layer || d->n_layer > CACHE_MAX_LAYERS || !d->n_cells ||
 	    d->n_cells > d->n_tokens || d->n_tokens > CACHE_MAX_TOKENS)
 		return msg_fail(m, -EINVAL, "nothing to save, or too much");
-	r = d->format == CACHE_LLAMA ? llama_state_plan(d, &w->plan, m) :
-				       safetensors_plan(d, &w->plan, m);
+	r = d->format == CACHE_LLAMA ? llama_state_plan(d, &w->plan, m)
+				     : safetensors_plan(d, &w->plan, m);
 	if (r)
 		return r;
 	if (d->format == CACHE_LLAMA)
@@ -101,7 +101,8 @@ int cache_writer_put_cells(struct cache_writer *w, uint32_t layer, bool v, uint3
 	if (p->tensor_head && cell0 == 0)
 		r = write_at(w, w->tensor_head, p->tensor_head, off - p->tensor_head, m);
 	if (!r)
-		r = write_at(w, data, cells * w->row_bytes, off + (uint64_t)cell0 * w->row_bytes, m);
+		r = write_at(w, data, cells * w->row_bytes, off + (uint64_t)cell0 * w->row_bytes,
+			     m);
 	return r;
 }
 
@@ -155,8 +156,8 @@ uint64_t cache_writer_bytes(const struct cache_writer *w)
 	return w->plan.total;
 }
 
-int cache_tensor_bytes(const struct kv *kv, uint32_t layer, bool v, uint8_t **ret,
-		       size_t *ret_len, struct msg *m)
+int cache_tensor_bytes(const struct kv *kv, uint32_t layer, bool v, uint8_t **ret, size_t *ret_len,
+		       struct msg *m)
 {
 	size_t n = (size_t)kv->n_kv_head * kv->head_dim, e = dtype_bytes(kv->dtype);
 	float *row = malloc(n * sizeof(*row));
@@ -178,8 +179,7 @@ int cache_tensor_bytes(const struct kv *kv, uint32_t layer, bool v, uint8_t **re
 	return 0;
 }
 
-static int save_layers(struct cache_writer *w, const struct kv *kv, bool interleaved,
-		       struct msg *m)
+static int save_layers(struct cache_writer *w, const struct kv *kv, bool interleaved, struct msg *m)
 {
 	int r = 0;
 
@@ -202,9 +202,16 @@ int cache_save(const char *path, const struct kv *kv, enum cache_format format, 
 	       bool sync, struct msg *m)
 {
 	const struct cache_desc d = {
-		.format = format, .dtype = kv->dtype, .n_layer = kv->n_layer,
-		.n_kv_head = kv->n_kv_head, .head_dim = kv->head_dim, .n_cells = kv->n_cells,
-		.n_tokens = kv->n_tokens, .tokens = kv->tokens, .pos = kv->pos, .model = model,
+		.format = format,
+		.dtype = kv->dtype,
+		.n_layer = kv->n_layer,
+		.n_kv_head = kv->n_kv_head,
+		.head_dim = kv->head_dim,
+		.n_cells = kv->n_cells,
+		.n_tokens = kv->n_tokens,
+		.tokens = kv->tokens,
+		.pos = kv->pos,
+		.model = model,
 		.sync = sync,
 	};
 	struct cache_writer *w;

@@ -92,8 +92,9 @@ static void print_result(const struct compare *o, const struct engine *e, const 
 
 	printf(o->json ? "{\"positions\": %.0f, \"agreement\": %.6f, \"kl_nats\": %.6g, "
 			 "\"perplexity_exact\": %.5f, \"perplexity_lossy\": %.5f, "
-			 "\"perplexity_difference\": %.5f, \"attention_error\": [" :
-			 "%.0f positions: greedy tokens agree %.4f, KL %.6g nats, perplexity %.4f and "
+			 "\"perplexity_difference\": %.5f, \"attention_error\": ["
+		       : "%.0f positions: greedy tokens agree %.4f, KL %.6g nats, perplexity %.4f "
+			 "and "
 			 "%.4f (difference %.4f)\nattention output, relative error per layer:",
 	       n, j->agree / n, j->kl / n, pe, pl, pl - pe);
 	for (uint32_t l = 0; l < e->model->shape.n_layer; l++)
@@ -143,15 +144,19 @@ int cmd_compare(int argc, char **argv, struct msg *m)
 		{ "exact", OPT_STR, &o.exact, "CACHE", "the cache as it was computed", 0, 0 },
 		{ "lossy", OPT_STR, &o.lossy, "CACHE", "the same context, read back", 0, 0 },
 		{ "prompt", OPT_STR, &o.prompt, "FILE", "continuation to judge over", 0, 0 },
-		{ "n", OPT_U32, &o.n, "N", "without --prompt: the model's own N tokens (128)", 2, 65536 },
+		{ "n", OPT_U32, &o.n, "N", "without --prompt: the model's own N tokens (128)", 2,
+		  65536 },
 		{ "ids", OPT_FLAG, &o.ids, NULL, "the prompt is token ids in decimal", 0, 0 },
 		COMMON_OPTS(&o.threads, &o.kernels, &o.json),
 	};
 	struct opt_set s = {
 		.usage = "kvlm compare MODEL --exact CACHE --lossy CACHE [--prompt FILE]",
 		.about = "Says what a lossy cache costs: per layer, and in next tokens.",
-		.opts = opts, .n_opts = sizeof(opts) / sizeof(opts[0]),
-		.args = &o.model, .min_args = 1, .max_args = 1,
+		.opts = opts,
+		.n_opts = sizeof(opts) / sizeof(opts[0]),
+		.args = &o.model,
+		.min_args = 1,
+		.max_args = 1,
 	};
 	struct engine e;
 	int r = opt_parse(&s, argc, argv, m);

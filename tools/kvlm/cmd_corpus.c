@@ -127,8 +127,8 @@ static void source_next(struct source *s, uint32_t n, int32_t *out)
 	s->cut++;
 }
 
-static int next_context(struct source *s, struct engine *e, const struct corpus *o,
-			struct kv **ret, struct msg *m)
+static int next_context(struct source *s, struct engine *e, const struct corpus *o, struct kv **ret,
+			struct msg *m)
 {
 	struct tokens t = { malloc(o->tokens * sizeof(*t.v)), o->tokens };
 	int r;
@@ -141,8 +141,8 @@ static int next_context(struct source *s, struct engine *e, const struct corpus 
 	return r;
 }
 
-static int write_plain(struct source *s, struct engine *e, const struct corpus *o,
-		       const char *path, struct msg *m)
+static int write_plain(struct source *s, struct engine *e, const struct corpus *o, const char *path,
+		       struct msg *m)
 {
 	struct kv *kv;
 	int r = next_context(s, e, o, &kv, m);
@@ -187,17 +187,23 @@ static int write_packed(struct source *s, struct engine *e, const struct corpus 
 	if (n > 65536 / sh->n_layer)
 		return msg_fail(m, -EINVAL, "--pack %llu is too much for contexts of %u tokens",
 				(unsigned long long)o->pack, o->tokens);
-	snprintf(note, sizeof(note), "packed: %llu contexts of %u tokens, each as %u layers of this "
-		 "file; the tokens listed are the first context's", (unsigned long long)n,
-		 o->tokens, sh->n_layer);
+	snprintf(note, sizeof(note),
+		 "packed: %llu contexts of %u tokens, each as %u layers of this "
+		 "file; the tokens listed are the first context's",
+		 (unsigned long long)n, o->tokens, sh->n_layer);
 	for (uint64_t i = 0; !r && i < n; i++) {
 		r = next_context(s, e, o, &kv, m);
 		if (!r && !w) {
 			const struct cache_desc d = {
-				.format = o->format, .dtype = o->dtype,
-				.n_layer = (uint32_t)n * sh->n_layer, .n_kv_head = sh->n_kv_head,
-				.head_dim = sh->head_dim, .n_cells = o->tokens,
-				.n_tokens = o->tokens, .tokens = kv->tokens, .pos = kv->pos,
+				.format = o->format,
+				.dtype = o->dtype,
+				.n_layer = (uint32_t)n * sh->n_layer,
+				.n_kv_head = sh->n_kv_head,
+				.head_dim = sh->head_dim,
+				.n_cells = o->tokens,
+				.n_tokens = o->tokens,
+				.tokens = kv->tokens,
+				.pos = kv->pos,
 				.note = note,
 			};
 			r = cache_writer_open(path, &d, &w, m);
@@ -226,16 +232,17 @@ static int write_manifest(const struct corpus *o, const struct engine *e, const 
 	f = fopen(path, "we");
 	if (!f)
 		return msg_fail(m, -errno, "%s: %s", path, strerror(errno));
-	fprintf(f, "{\n \"files\": %u,\n \"format\": \"%s\",\n \"dtype\": \"%s\",\n"
+	fprintf(f,
+		"{\n \"files\": %u,\n \"format\": \"%s\",\n \"dtype\": \"%s\",\n"
 		" \"tokens_per_context\": %u,\n \"layers_per_context\": %u,\n"
 		" \"kv_heads\": %u,\n \"head_dim\": %u,\n \"model\": \"%016llx\",\n"
 		" \"packed\": %s,\n \"contexts_per_file\": %llu,\n \"contexts\": %zu,\n"
-		" \"text_tokens\": %zu,\n \"passes_over_text\": %zu\n}\n", o->contexts,
-		cache_format_name(o->format), dtype_name(o->dtype), o->tokens, sh->n_layer,
-		sh->n_kv_head, sh->head_dim, (unsigned long long)e->model->hash,
+		" \"text_tokens\": %zu,\n \"passes_over_text\": %zu\n}\n",
+		o->contexts, cache_format_name(o->format), dtype_name(o->dtype), o->tokens,
+		sh->n_layer, sh->n_kv_head, sh->head_dim, (unsigned long long)e->model->hash,
 		o->pack ? "true" : "false",
-		(unsigned long long)(o->pack ? (o->pack + each - 1) / each : 1), s->cut,
-		s->all.n, s->passes + 1);
+		(unsigned long long)(o->pack ? (o->pack + each - 1) / each : 1), s->cut, s->all.n,
+		s->passes + 1);
 	if (fclose(f))
 		return msg_fail(m, -EIO, "%s: cannot be written", path);
 	return 0;
@@ -253,8 +260,9 @@ static int run(const struct corpus *o, struct engine *e, struct msg *m)
 	if (mkdir(o->out, 0777) && errno != EEXIST)
 		r = msg_fail(m, -errno, "%s: %s", o->out, strerror(errno));
 	for (uint32_t i = 0; !r && i < o->contexts; i++) {
-		snprintf(path, sizeof(path), "%s/%s-%04u.%s", o->out, o->pack ? "packed" : "context",
-			 i, o->format == CACHE_LLAMA ? "bin" : "safetensors");
+		snprintf(path, sizeof(path), "%s/%s-%04u.%s", o->out,
+			 o->pack ? "packed" : "context", i,
+			 o->format == CACHE_LLAMA ? "bin" : "safetensors");
 		r = o->pack ? write_packed(&s, e, o, path, m) : write_plain(&s, e, o, path, m);
 		if (!r && !o->json)
 			printf("%s\n", path);
@@ -264,24 +272,30 @@ static int run(const struct corpus *o, struct engine *e, struct msg *m)
 		r = write_manifest(o, e, &s, m);
 	if (!r && o->json)
 		printf("{\"files\": %u, \"contexts\": %zu, \"tokens\": %u, \"passes\": %zu, "
-		       "\"seconds\": %.3f}\n", o->contexts, s.cut, o->tokens, s.passes + 1,
-		       seconds_now() - t0);
+		       "\"seconds\": %.3f}\n",
+		       o->contexts, s.cut, o->tokens, s.passes + 1, seconds_now() - t0);
 	tokens_fini(&s.all);
 	return r;
 }
 
 int cmd_corpus(int argc, char **argv, struct msg *m)
 {
-	struct corpus o = { .format = CACHE_LLAMA, .dtype = DTYPE_BF16, .contexts = 8,
-			    .tokens = 1500 };
+	struct corpus o = {
+		.format = CACHE_LLAMA, .dtype = DTYPE_BF16, .contexts = 8, .tokens = 1500
+	};
 	const struct opt opts[] = {
-		{ "out", OPT_STR, &o.out, "DIR", "directory for the files (made if missing)", 0, 0 },
+		{ "out", OPT_STR, &o.out, "DIR", "directory for the files (made if missing)", 0,
+		  0 },
 		{ "contexts", OPT_U32, &o.contexts, "N", "files to write (default 8)", 1, 100000 },
-		{ "tokens", OPT_U32, &o.tokens, "T", "tokens of a context (default 1500)", 2, 1u << 20 },
-		{ "pack", OPT_BYTES, &o.pack, "BYTES", "fill each file with contexts up to this size", 0, 0 },
-		{ "text", OPT_LIST, &o.text, "FILE", "text to cut contexts from; may be repeated", 0, 0 },
+		{ "tokens", OPT_U32, &o.tokens, "T", "tokens of a context (default 1500)", 2,
+		  1u << 20 },
+		{ "pack", OPT_BYTES, &o.pack, "BYTES",
+		  "fill each file with contexts up to this size", 0, 0 },
+		{ "text", OPT_LIST, &o.text, "FILE", "text to cut contexts from; may be repeated",
+		  0, 0 },
 		{ "ids", OPT_FLAG, &o.ids, NULL, "the texts are token ids in decimal", 0, 0 },
-		{ "tasks", OPT_STR, &o.tasks, "DIR", "without --text: these suites' contexts", 0, 0 },
+		{ "tasks", OPT_STR, &o.tasks, "DIR", "without --text: these suites' contexts", 0,
+		  0 },
 		{ "format", OPT_FORMAT, &o.format, "F", "llama (default) or safetensors", 0, 0 },
 		{ "dtype", OPT_DTYPE, &o.dtype, "T", "bf16 (default), f16 or f32", 0, 0 },
 		COMMON_OPTS(&o.threads, &o.kernels, &o.json),
@@ -289,8 +303,11 @@ int cmd_corpus(int argc, char **argv, struct msg *m)
 	struct opt_set s = {
 		.usage = "kvlm corpus MODEL --out DIR --contexts N --tokens T [--pack BYTES]",
 		.about = "Writes real KV caches: one context per file, or many stacked as layers.",
-		.opts = opts, .n_opts = sizeof(opts) / sizeof(opts[0]),
-		.args = &o.model, .min_args = 1, .max_args = 1,
+		.opts = opts,
+		.n_opts = sizeof(opts) / sizeof(opts[0]),
+		.args = &o.model,
+		.min_args = 1,
+		.max_args = 1,
 	};
 	struct engine e;
 	int r = opt_parse(&s, argc, argv, m);

@@ -48,15 +48,14 @@ struct eval {
 	struct engine e;
 	struct quant quants[OPT_LIST_MAX];
 	struct score (*scores)[SUITE_KINDS_][PLACES]; /* owned; [methods.n] */
-	struct subject *subjects; /* owned; [methods.n] */
-	float *ref, *got;     /* owned; logits of one query's answer */
+	struct subject *subjects;                     /* owned; [methods.n] */
+	float *ref, *got;                             /* owned; logits of one query's answer */
 	double read_s, first_s;
 	uint64_t read_bytes;
 	uint32_t loads;
 };
 
-static int make_file(struct eval *v, const struct suite_context *c, const char *path,
-		     struct msg *m)
+static int make_file(struct eval *v, const struct suite_context *c, const char *path, struct msg *m)
 {
 	const struct tokens t = { (int32_t *)(uintptr_t)c->tokens, c->n_tokens };
 	struct kv *kv;
@@ -266,7 +265,8 @@ static int run_suite(struct eval *v, const char *path, struct msg *m)
 		r = msg_fail(m, -ENOMEM, "out of memory");
 	for (size_t i = 0; !r && i < s->n_contexts && i < v->limit; i++) {
 		if (show)
-			fprintf(stderr, "\r%s %zu/%zu ", suite_kind_name(s->kind), i + 1, s->n_contexts);
+			fprintf(stderr, "\r%s %zu/%zu ", suite_kind_name(s->kind), i + 1,
+				s->n_contexts);
 		r = run_context(v, s, &s->contexts[i], m);
 	}
 	if (show)
@@ -295,15 +295,16 @@ static void print_score_json(const struct score *s)
 	printf("{\"queries\": %u, \"positions\": %.0f, \"exact_match\": %.5f, "
 	       "\"edit_similarity\": %.5f, \"agreement\": %.6f, \"kl_nats\": %.6g, "
 	       "\"perplexity\": %.5f, \"perplexity_exact\": %.5f, \"attention_error\": %.6g, "
-	       "\"bits_per_value\": %.4f}", s->queries, s->j.n, s->exact_match / n, s->edit / n,
-	       s->j.agree / p, s->j.kl / p, judge_ppl(s->j.nll_lossy, p),
-	       judge_ppl(s->j.nll_exact, p), s->err / n, s->bits / n);
+	       "\"bits_per_value\": %.4f}",
+	       s->queries, s->j.n, s->exact_match / n, s->edit / n, s->j.agree / p, s->j.kl / p,
+	       judge_ppl(s->j.nll_lossy, p), judge_ppl(s->j.nll_exact, p), s->err / n, s->bits / n);
 }
 
 static void print_json(const struct eval *v)
 {
 	printf("{\"loads\": %u, \"read_bytes\": %llu, \"read_s\": %.6f, \"load_s\": %.6f, "
-	       "\"methods\": {", v->loads, (unsigned long long)v->read_bytes, v->read_s, v->first_s);
+	       "\"methods\": {",
+	       v->loads, (unsigned long long)v->read_bytes, v->read_s, v->first_s);
 	for (size_t i = 0; i < v->methods.n; i++) {
 		bool first = true;
 
@@ -334,14 +335,15 @@ static double share(double sum, uint32_t n)
 static void print_row(const struct eval *v, size_t method)
 {
 	struct score all = { 0 }, suite[SUITE_KINDS_] = { { 0 } };
-	const struct score (*s)[PLACES] = v->scores[method];
+	const struct score(*s)[PLACES] = v->scores[method];
 
 	for (int k = 0; k < SUITE_KINDS_; k++) {
 		score_sum(&suite[k], &s[k][EVERYWHERE]);
 		score_sum(&suite[k], &s[k][ENDS]);
 		score_sum(&all, &suite[k]);
 	}
-	printf("| %-14s | %5.2f | %6.1f | %6.1f | %6.1f | %6.1f | %6.3f | %6.2f | %6.2f | %8.5f | %6.4f |\n",
+	printf("| %-14s | %5.2f | %6.1f | %6.1f | %6.1f | %6.1f | %6.3f | %6.2f | %6.2f | %8.5f | "
+	       "%6.4f |\n",
 	       v->methods.v[method], all.queries ? all.bits / all.queries : 0,
 	       share(s[SUITE_RECALL][EVERYWHERE].exact_match, s[SUITE_RECALL][EVERYWHERE].queries),
 	       share(s[SUITE_RECALL][ENDS].exact_match, s[SUITE_RECALL][ENDS].queries),
@@ -360,11 +362,14 @@ static void print_table(const struct eval *v)
 	for (int k = 0; k < SUITE_KINDS_; k++)
 		for (int p = 0; p < PLACES; p++)
 			score_sum(&n, &v->scores[0][k][p]);
-	printf("| method         | bits  | recall | recall |  code  |  code  |  text  |  text  |  all   |"
+	printf("| method         | bits  | recall | recall |  code  |  code  |  text  |  text  |  "
+	       "all   |"
 	       "   all    |  att.  |\n"
-	       "|                | /value| any. %% | ends %% | any. %% | ends %% |  ppl   | agr. %% | agr. %% |"
+	       "|                | /value| any. %% | ends %% | any. %% | ends %% |  ppl   | agr. "
+	       "%% | agr. %% |"
 	       " KL nats  | error  |\n"
-	       "|----------------|------:|-------:|-------:|-------:|-------:|-------:|-------:|-------:|"
+	       "|----------------|------:|-------:|-------:|-------:|-------:|-------:|-------:|---"
+	       "----:|"
 	       "---------:|-------:|\n");
 	for (size_t i = 0; i < v->methods.n; i++)
 		print_row(v, i);
@@ -384,7 +389,8 @@ static int run_path(struct eval *v, const char *path, struct msg *m)
 	if (stat(path, &st) || !S_ISDIR(st.st_mode))
 		return run_suite(v, path, m);
 	for (int k = 0; !r && k < SUITE_KINDS_; k++) {
-		snprintf(file, sizeof(file), "%s/%s.txt", path, suite_kind_name((enum suite_kind)k));
+		snprintf(file, sizeof(file), "%s/%s.txt", path,
+			 suite_kind_name((enum suite_kind)k));
 		r = run_suite(v, file, m);
 	}
 	return r;
@@ -422,20 +428,30 @@ int cmd_eval(int argc, char **argv, struct msg *m)
 {
 	struct eval v = { .format = CACHE_LLAMA, .dtype = DTYPE_BF16, .limit = UINT32_MAX };
 	const struct opt opts[] = {
-		{ "tasks", OPT_LIST, &v.tasks, "PATH", "a task file, or a directory of the three suites", 0, 0 },
-		{ "method", OPT_LIST, &v.methods, "M", "as kvlm quant's; may be repeated (default exact)", 0, 0 },
-		{ "cache-dir", OPT_STR, &v.cache_dir, "DIR", "read caches from here (missing: made first)", 0, 0 },
-		{ "exact-dir", OPT_STR, &v.exact_dir, "DIR", "exact caches likewise (default: computed)", 0, 0 },
-		{ "format", OPT_FORMAT, &v.format, "F", "of the files: llama (default) or safetensors", 0, 0 },
-		{ "dtype", OPT_DTYPE, &v.dtype, "T", "of caches made: bf16 (default), f16 or f32", 0, 0 },
-		{ "limit", OPT_U32, &v.limit, "N", "only the first N contexts of each suite", 1, UINT32_MAX },
+		{ "tasks", OPT_LIST, &v.tasks, "PATH",
+		  "a task file, or a directory of the three suites", 0, 0 },
+		{ "method", OPT_LIST, &v.methods, "M",
+		  "as kvlm quant's; may be repeated (default exact)", 0, 0 },
+		{ "cache-dir", OPT_STR, &v.cache_dir, "DIR",
+		  "read caches from here (missing: made first)", 0, 0 },
+		{ "exact-dir", OPT_STR, &v.exact_dir, "DIR",
+		  "exact caches likewise (default: computed)", 0, 0 },
+		{ "format", OPT_FORMAT, &v.format, "F",
+		  "of the files: llama (default) or safetensors", 0, 0 },
+		{ "dtype", OPT_DTYPE, &v.dtype, "T", "of caches made: bf16 (default), f16 or f32",
+		  0, 0 },
+		{ "limit", OPT_U32, &v.limit, "N", "only the first N contexts of each suite", 1,
+		  UINT32_MAX },
 		COMMON_OPTS(&v.threads, &v.kernels, &v.json),
 	};
 	struct opt_set s = {
 		.usage = "kvlm eval MODEL --tasks PATH... [--cache-dir DIR] [--method M...]",
 		.about = "Runs task suites with caches loaded from files, exact and lossy.",
-		.opts = opts, .n_opts = sizeof(opts) / sizeof(opts[0]),
-		.args = &v.model, .min_args = 1, .max_args = 1,
+		.opts = opts,
+		.n_opts = sizeof(opts) / sizeof(opts[0]),
+		.args = &v.model,
+		.min_args = 1,
+		.max_args = 1,
 	};
 	int r = opt_parse(&s, argc, argv, m);
 

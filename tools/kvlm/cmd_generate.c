@@ -78,8 +78,8 @@ static void print_result(const struct generate *o, const struct engine *e, const
 	if (o->json) {
 		printf("{\"context_tokens\": %u, \"read_s\": %.6f, \"convert_s\": %.6f, "
 		       "\"first_token_s\": %.6f, \"total_s\": %.6f, \"model_load_s\": %.6f, "
-		       "\"ids\": [", kv->n_tokens, t->read_s, t->convert_s, first, t->total_s,
-		       e->load_s);
+		       "\"ids\": [",
+		       kv->n_tokens, t->read_s, t->convert_s, first, t->total_s, e->load_s);
 		print_ids(out, n, ", ");
 		printf("], \"text\": ");
 		print_text(&e->model->vocab, out, n, true);
@@ -91,8 +91,10 @@ static void print_result(const struct generate *o, const struct engine *e, const
 	else
 		print_text(&e->model->vocab, out, n, false);
 	printf("\n");
-	fprintf(stderr, "cache read in %.4f s, converted in %.4f s; first token after %.4f s, "
-		"%u tokens after %.4f s\n", t->read_s, t->convert_s, first, n, t->total_s);
+	fprintf(stderr,
+		"cache read in %.4f s, converted in %.4f s; first token after %.4f s, "
+		"%u tokens after %.4f s\n",
+		t->read_s, t->convert_s, first, n, t->total_s);
 }
 
 static int run(const struct generate *o, struct engine *e, const struct tokens *p, struct msg *m)
@@ -129,7 +131,8 @@ int cmd_generate(int argc, char **argv, struct msg *m)
 {
 	struct generate o = { .format = CACHE_LLAMA, .dtype = DTYPE_BF16, .n = 32 };
 	const struct opt opts[] = {
-		{ "load", OPT_STR, &o.load, "CACHE", "begin with this cache (default: empty)", 0, 0 },
+		{ "load", OPT_STR, &o.load, "CACHE", "begin with this cache (default: empty)", 0,
+		  0 },
 		{ "prompt", OPT_STR, &o.prompt, "FILE", "text that follows the context", 0, 0 },
 		{ "n", OPT_U32, &o.n, "N", "tokens to generate (default 32)", 1, 1u << 20 },
 		{ "save", OPT_STR, &o.save, "CACHE", "save the grown cache", 0, 0 },
@@ -143,8 +146,11 @@ int cmd_generate(int argc, char **argv, struct msg *m)
 	struct opt_set s = {
 		.usage = "kvlm generate MODEL [--load CACHE] --prompt FILE -n N",
 		.about = "Loads a KV cache and continues greedily after the prompt.",
-		.opts = opts, .n_opts = sizeof(opts) / sizeof(opts[0]),
-		.args = &o.model, .min_args = 1, .max_args = 1,
+		.opts = opts,
+		.n_opts = sizeof(opts) / sizeof(opts[0]),
+		.args = &o.model,
+		.min_args = 1,
+		.max_args = 1,
 	};
 	struct tokens p = { NULL, 0 };
 	struct engine e;

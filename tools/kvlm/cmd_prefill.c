@@ -20,8 +20,8 @@ static void print_result(const struct prefill *o, const struct engine *e, size_t
 {
 	if (o->json)
 		printf("{\"tokens\": %zu, \"bytes\": %llu, \"format\": \"%s\", \"dtype\": \"%s\", "
-		       "\"model_load_s\": %.6f, \"prefill_s\": %.6f, \"save_s\": %.6f}\n", tokens,
-		       (unsigned long long)bytes, cache_format_name(o->format),
+		       "\"model_load_s\": %.6f, \"prefill_s\": %.6f, \"save_s\": %.6f}\n",
+		       tokens, (unsigned long long)bytes, cache_format_name(o->format),
 		       dtype_name(o->dtype), e->load_s, prefill_s, save_s);
 	else
 		printf("%zu tokens computed in %.3f s (%.0f/s); %llu bytes%s%s in %.3f s\n", tokens,
@@ -90,15 +90,19 @@ int cmd_prefill(int argc, char **argv, struct msg *m)
 		{ "dtype", OPT_DTYPE, &o.dtype, "T", "bf16 (default), f16 or f32", 0, 0 },
 		{ "ids", OPT_FLAG, &o.ids, NULL, "the prompt is token ids in decimal", 0, 0 },
 		{ "no-bos", OPT_FLAG, &o.no_bos, NULL, "do not put BOS first", 0, 0 },
-		{ "next", OPT_FLAG, &o.next, NULL, "only print every position's greedy next token", 0, 0 },
+		{ "next", OPT_FLAG, &o.next, NULL, "only print every position's greedy next token",
+		  0, 0 },
 		{ "sync", OPT_FLAG, &o.sync, NULL, "fsync the cache file", 0, 0 },
 		COMMON_OPTS(&o.threads, &o.kernels, &o.json),
 	};
 	struct opt_set s = {
 		.usage = "kvlm prefill MODEL --prompt FILE [--save CACHE]",
 		.about = "Computes a context and saves its KV cache as a file.",
-		.opts = opts, .n_opts = sizeof(opts) / sizeof(opts[0]),
-		.args = &o.model, .min_args = 1, .max_args = 1,
+		.opts = opts,
+		.n_opts = sizeof(opts) / sizeof(opts[0]),
+		.args = &o.model,
+		.min_args = 1,
+		.max_args = 1,
 	};
 	struct engine e;
 	int r = opt_parse(&s, argc, argv, m);

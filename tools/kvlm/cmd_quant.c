@@ -52,8 +52,8 @@ static int convert_tensor(const struct cache *c, const struct quant *q, uint32_t
 		}
 		if (t >= below && t < from)
 			continue;
-		dtype_from_f32(c->dtype, x + (size_t)t * c->row, bytes + (size_t)cells * c->row * eb,
-			       c->row);
+		dtype_from_f32(c->dtype, x + (size_t)t * c->row,
+			       bytes + (size_t)cells * c->row * eb, c->row);
 		cells++;
 	}
 	r = cache_writer_put(w, layer, v, bytes, m);
@@ -70,15 +70,23 @@ static int convert(const struct cache *c, const struct quant *q, const struct op
 	uint32_t heads = c->n_kv_head ? c->n_kv_head : o->heads, below = 0, from = 0;
 	struct cache_writer *w;
 	struct cache_desc d = {
-		.format = c->format, .dtype = c->dtype, .n_layer = c->n_layer, .n_kv_head = heads,
-		.head_dim = c->row / heads, .n_cells = c->n_cells, .n_tokens = c->n_tokens,
-		.tokens = c->tokens, .pos = c->pos, .model = c->model, .note = o->method,
+		.format = c->format,
+		.dtype = c->dtype,
+		.n_layer = c->n_layer,
+		.n_kv_head = heads,
+		.head_dim = c->row / heads,
+		.n_cells = c->n_cells,
+		.n_tokens = c->n_tokens,
+		.tokens = c->tokens,
+		.pos = c->pos,
+		.model = c->model,
+		.note = o->method,
 	};
 	int r;
 
 	if (c->row % heads)
-		return msg_fail(m, -EINVAL, "%u elements per row do not divide into %u heads", c->row,
-				heads);
+		return msg_fail(m, -EINVAL, "%u elements per row do not divide into %u heads",
+				c->row, heads);
 	if (q->kind == QUANT_WINDOW) {
 		quant_kept(q, c->n_cells, &below, &from);
 		memmove(c->pos + below, c->pos + from, (c->n_cells - from) * sizeof(*c->pos));
@@ -106,15 +114,20 @@ int cmd_quant(int argc, char **argv, struct msg *m)
 	struct options o = { .method = "kivi:4", .heads = 1 };
 	const struct opt opts[] = {
 		{ "save", OPT_STR, &o.save, "CACHE", "write the lossy cache to this file", 0, 0 },
-		{ "method", OPT_STR, &o.method, "M", "axis:B, kivi:B[+SINKS+RECENT], window:W, exact", 0, 0 },
-		{ "heads", OPT_U32, &o.heads, "N", "KV heads, where the file does not say (llama)", 1, 4096 },
+		{ "method", OPT_STR, &o.method, "M",
+		  "axis:B, kivi:B[+SINKS+RECENT], window:W, exact", 0, 0 },
+		{ "heads", OPT_U32, &o.heads, "N", "KV heads, where the file does not say (llama)",
+		  1, 4096 },
 		{ "json", OPT_FLAG, &o.json, NULL, "print the result as one JSON object", 0, 0 },
 	};
 	struct opt_set s = {
 		.usage = "kvlm quant CACHE --method METHOD --save CACHE",
 		.about = "Writes the cache that a plain reference quantiser would give back.",
-		.opts = opts, .n_opts = sizeof(opts) / sizeof(opts[0]),
-		.args = &o.load, .min_args = 1, .max_args = 1,
+		.opts = opts,
+		.n_opts = sizeof(opts) / sizeof(opts[0]),
+		.args = &o.load,
+		.min_args = 1,
+		.max_args = 1,
 	};
 	struct error_sums e = { { 0, 0 }, { 0, 0 } };
 	uint64_t bytes = 0;
@@ -138,8 +151,9 @@ int cmd_quant(int argc, char **argv, struct msg *m)
 	r = convert(c, &q, &o, &e, &bytes, m);
 	if (!r)
 		printf(o.json ? "{\"method\": \"%s\", \"bits_per_value\": %.4f, \"k_error\": %.6f, "
-				"\"v_error\": %.6f, \"bytes\": %llu}\n" :
-				"%s: %.3f bits per value; relative error of K %.4f, V %.4f; %llu bytes\n",
+				"\"v_error\": %.6f, \"bytes\": %llu}\n"
+			      : "%s: %.3f bits per value; relative error of K %.4f, V %.4f; %llu "
+				"bytes\n",
 		       o.method, bits, sqrt(e.err2[0] / (e.ref2[0] + 1e-300)),
 		       sqrt(e.err2[1] / (e.ref2[1] + 1e-300)), (unsigned long long)bytes);
 	cache_free(c);

@@ -99,8 +99,8 @@ static int encode(const struct engine *e, const char *text, size_t len, bool ids
 
 	if (!t)
 		return msg_fail(m, -ENOMEM, "out of memory");
-	n = ids ? vocab_parse_ids(v, text, len, t + 1, len, m) :
-		  vocab_encode(v, text, len, t + 1, len, m);
+	n = ids ? vocab_parse_ids(v, text, len, t + 1, len, m)
+		: vocab_encode(v, text, len, t + 1, len, m);
 	if (n < 0) {
 		free(t);
 		return (int)n;

@@ -18,18 +18,18 @@
 #include <string.h>
 
 #define BATCH 256
-#define QUERIES 16     /* of a block of attention */
-#define PANEL_GROUP 2  /* panels of one work item */
-#define ROW_GROUP 64   /* rows of one work item */
+#define QUERIES 16    /* of a block of attention */
+#define PANEL_GROUP 2 /* panels of one work item */
+#define ROW_GROUP 64  /* rows of one work item */
 
 struct forward {
-	const struct model *md;     /* borrowed */
-	const struct kernels *kern; /* borrowed */
-	struct pool *pool;          /* borrowed */
+	const struct model *md;                         /* borrowed */
+	const struct kernels *kern;                     /* borrowed */
+	struct pool *pool;                              /* borrowed */
 	uint32_t q_ld, kv_ld, ff_ld, embd_ld, vocab_ld; /* row lengths: padded to panels */
 	/* owned; [BATCH][...] */
 	float *x, *h, *q, *k, *v, *att, *gate, *up, *out, *logits;
-	float *cs; /* [BATCH][rope_dim / 2][2] cosines and sines */
+	float *cs;     /* [BATCH][rope_dim / 2][2] cosines and sines */
 	float *scores; /* [threads][rows of a block][score_cells] */
 	size_t score_cells;
 	float *block_q, *block_o; /* [threads][rows of a block][head_dim padded] */
@@ -85,8 +85,8 @@ int forward_create(const struct model *md, const struct kernels *k, struct pool 
 	f->block_q = rows_alloc(rows, padded(s->head_dim));
 	f->block_o = rows_alloc(rows, padded(s->head_dim));
 	f->exact = rows_alloc(BATCH, f->q_ld);
-	if (!f->x || !f->h || !f->out || !f->q || !f->att || !f->k || !f->v || !f->gate ||
-	    !f->up || !f->logits || !f->cs || !f->block_q || !f->block_o || !f->exact) {
+	if (!f->x || !f->h || !f->out || !f->q || !f->att || !f->k || !f->v || !f->gate || !f->up ||
+	    !f->logits || !f->cs || !f->block_q || !f->block_o || !f->exact) {
 		forward_destroy(f);
 		return msg_fail(m, -ENOMEM, "out of memory for the model's buffers");
 	}
@@ -213,7 +213,8 @@ static void attend_item(void *arg, size_t item, unsigned thread)
 	const struct model_shape *s = &f->md->shape;
 	const struct kv *kv = f->kv;
 	uint32_t group = s->n_head / s->n_kv_head, ldo = padded(s->head_dim);
-	uint32_t head = (uint32_t)(item % s->n_kv_head), t0 = (uint32_t)(item / s->n_kv_head) * QUERIES;
+	uint32_t head = (uint32_t)(item % s->n_kv_head),
+		 t0 = (uint32_t)(item / s->n_kv_head) * QUERIES;
 	uint32_t nt = f->n - t0 < QUERIES ? f->n - t0 : QUERIES;
 	uint32_t cells = f->cell0 + t0 + nt, ld = padded(cells);
 	size_t rows0 = (size_t)thread * block_rows(s);
@@ -335,8 +336,8 @@ static void run_batch(struct forward *f, struct kv *kv, const int32_t *tokens, u
 	const struct model_shape *s = &f->md->shape;
 
 	for (uint32_t t = 0; t < f->n; t++)
-		memcpy(f->x + (size_t)t * f->embd_ld,
-		       f->md->embd + (size_t)tokens[t] * s->n_embd, s->n_embd * sizeof(float));
+		memcpy(f->x + (size_t)t * f->embd_ld, f->md->embd + (size_t)tokens[t] * s->n_embd,
+		       s->n_embd * sizeof(float));
 	fill_rope(f, kv->n_tokens);
 	for (f->layer = 0; f->layer < s->n_layer; f->layer++)
 		run_layer(f, kv, sh);
@@ -347,8 +348,8 @@ static void run_batch(struct forward *f, struct kv *kv, const int32_t *tokens, u
 		run_head(f, first, logits);
 }
 
-static int check_call(const struct forward *f, const struct kv *kv, const int32_t *tokens,
-		      size_t n, struct msg *m)
+static int check_call(const struct forward *f, const struct kv *kv, const int32_t *tokens, size_t n,
+		      struct msg *m)
 {
 	if (n > kv->cap_tokens - kv->n_tokens || n > kv->capacity - kv->n_cells)
 		return msg_fail(m, -ERANGE, "the cache has room for %u tokens", kv->cap_tokens);
@@ -357,7 +358,8 @@ static int check_call(const struct forward *f, const struct kv *kv, const int32_
 				kv->n_tokens + n, f->md->shape.n_ctx);
 	for (size_t i = 0; i < n; i++)
 		if (tokens[i] < 0 || (uint32_t)tokens[i] >= f->md->shape.n_vocab)
-			return msg_fail(m, -EINVAL, "token %d is outside the vocabulary", tokens[i]);
+			return msg_fail(m, -EINVAL, "token %d is outside the vocabulary",
+					tokens[i]);
 	return 0;
 }
 
@@ -397,8 +399,8 @@ int forward_run(struct forward *f, struct kv *kv, const int32_t *tokens, size_t 
 		size_t first = logits_from > i ? logits_from - i : 0;
 
 		f->n = (uint32_t)batch;
-		run_batch(f, kv, tokens + i, first < batch ? (uint32_t)first : (uint32_t)batch, logits,
-			  sh);
+		run_batch(f, kv, tokens + i, first < batch ? (uint32_t)first : (uint32_t)batch,
+			  logits, sh);
 		if (first < batch)
 			logits += (batch - first) * f->md->shape.n_vocab;
 		f->n = (uint32_t)batch;

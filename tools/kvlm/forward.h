@@ -21,7 +21,7 @@
  * of attention, before the output matrix.
  */
 struct shadow {
-	struct kv *kv;      /* borrowed; same shape */
+	struct kv *kv;       /* borrowed; same shape */
 	double *err2, *ref2; /* borrowed; [n_layer] */
 	struct shadow *next; /* NULL: the last */
 };

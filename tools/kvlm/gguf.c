@@ -18,7 +18,19 @@
 #include <unistd.h>
 
 enum value_type {
-	T_U8, T_I8, T_U16, T_I16, T_U32, T_I32, T_F32, T_BOOL, T_STR, T_ARR, T_U64, T_I64, T_F64,
+	T_U8,
+	T_I8,
+	T_U16,
+	T_I16,
+	T_U32,
+	T_I32,
+	T_F32,
+	T_BOOL,
+	T_STR,
+	T_ARR,
+	T_U64,
+	T_I64,
+	T_F64,
 	T_TYPES_
 };
 static const uint8_t value_bytes[T_TYPES_] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
@@ -40,7 +52,7 @@ struct gguf {
 	size_t len;
 	bool mapped; /* buf is ours to unmap */
 	size_t n_values, n_tensors;
-	struct value *values;         /* owned */
+	struct value *values;        /* owned */
 	struct gguf_tensor *tensors; /* owned */
 };
 
@@ -340,10 +352,11 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
 const char *gguf_type_name(uint32_t type)
 {
 	static const char *const names[] = {
-		"F32", "F16", "Q4_0", "Q4_1", NULL, NULL, "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K",
-		"Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S",
-		"IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64", "IQ1_M",
-		"BF16", NULL, NULL, NULL, "TQ1_0", "TQ2_0", NULL, NULL, NULL, "MXFP4",
+		"F32",     "F16",    "Q4_0",    "Q4_1",  NULL,     NULL,    "Q5_0",  "Q5_1",
+		"Q8_0",    "Q8_1",   "Q2_K",    "Q3_K",  "Q4_K",   "Q5_K",  "Q6_K",  "Q8_K",
+		"IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS",
+		"I8",      "I16",    "I32",     "I64",   "F64",    "IQ1_M", "BF16",  NULL,
+		NULL,      NULL,     "TQ1_0",   "TQ2_0", NULL,     NULL,    NULL,    "MXFP4",
 	};
 
 	if (type >= sizeof(names) / sizeof(names[0]) || !names[type])

@@ -24,10 +24,10 @@ struct gguf_str {
 
 struct gguf_tensor {
 	struct gguf_str name;
-	uint32_t type;         /* ggml's number */
+	uint32_t type; /* ggml's number */
 	uint32_t n_dims;
 	uint64_t ne[GGUF_DIMS]; /* ne[0] is contiguous; 1 beyond n_dims */
-	const void *data;      /* aligned as the file says; NULL if the type's size is unknown */
+	const void *data;       /* aligned as the file says; NULL if the type's size is unknown */
 };
 
 struct gguf;

@@ -7,8 +7,8 @@
 /* Sums over positions. */
 struct judge {
 	double n;
-	double agree;             /* greedy tokens that are the same */
-	double kl;                /* KL(exact || lossy), nats */
+	double agree;                /* greedy tokens that are the same */
+	double kl;                   /* KL(exact || lossy), nats */
 	double nll_exact, nll_lossy; /* of the true token, nats */
 	double hit_exact, hit_lossy; /* greedy token is the true one */
 };

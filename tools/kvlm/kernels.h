@@ -18,8 +18,8 @@ struct kernels {
 	 * x[r][i] * w[p*panel_stride + i*32 + c]. @y is 32 * panels wide at
 	 * least. No alignment is needed.
 	 */
-	void (*gemm)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows,
-		     const float *w, size_t panel_stride, size_t k, size_t panels);
+	void (*gemm)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, const float *w,
+		     size_t panel_stride, size_t k, size_t panels);
 	/*
 	 * Replaces s[0..n) by exp(s - max), s[n..padded) by 0, and returns the
 	 * sum. padded is a multiple of 32, n >= 1.

@@ -76,7 +76,8 @@ static void gemm(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, 
 {
 	for (size_t p = 0; p < panels; p++)
 		for (size_t c = 0; c < PANEL; c += 2 * KERNELS_WIDE)
-			panel_rows(y + p * PANEL + c, ldy, x, ldx, rows, w + p * panel_stride + c, k);
+			panel_rows(y + p * PANEL + c, ldy, x, ldx, rows, w + p * panel_stride + c,
+				   k);
 }
 
 /* x where mask is not set, +0 elsewhere; also when x is NaN */

@@ -120,8 +120,8 @@ void kv_put_v(struct kv *kv, uint32_t layer, uint32_t head, uint32_t cell, const
 	float *p = kv_v(kv, layer, head) + (size_t)cell * PANEL;
 
 	for (uint32_t d = 0; d < kv->head_dim; d++)
-		p[(size_t)(d / PANEL) * kv->capacity * PANEL + d % PANEL] =
-			rounded(kv->dtype, row[d]);
+		p[(size_t)(d / PANEL) * kv->capacity * PANEL + d % PANEL] = rounded(kv->dtype,
+										    row[d]);
 }
 
 void kv_get_k(const struct kv *kv, uint32_t layer, uint32_t head, uint32_t cell, float *row)

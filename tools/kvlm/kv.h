@@ -19,14 +19,14 @@
 
 struct kv {
 	uint32_t n_layer, n_kv_head, head_dim;
-	uint32_t dim_panels;  /* of 32, of head_dim */
+	uint32_t dim_panels; /* of 32, of head_dim */
 	enum dtype dtype;
-	uint32_t capacity;    /* cells; a multiple of 32 */
+	uint32_t capacity; /* cells; a multiple of 32 */
 	uint32_t n_cells;
-	uint32_t n_tokens;    /* of the context, dropped ones included */
+	uint32_t n_tokens; /* of the context, dropped ones included */
 	uint32_t cap_tokens;
-	int32_t *pos;         /* owned; [capacity], ascending */
-	int32_t *tokens;      /* owned; [cap_tokens] */
+	int32_t *pos;    /* owned; [capacity], ascending */
+	int32_t *tokens; /* owned; [cap_tokens] */
 	/* owned; per layer and head [capacity / 32][head_dim][32], zero beyond n_cells */
 	float *k;
 	/* owned; per layer and head [dim_panels][capacity][32], zero beyond n_cells */

@@ -64,7 +64,8 @@ static int state_dtype(struct cursor *c, uint32_t type)
 		return DTYPE_BF16;
 	return msg_fail(c->m, -EOPNOTSUPP,
 			"llama.cpp state: elements of ggml type %u are not supported "
-			"(f32, f16 and bf16 are)", type);
+			"(f32, f16 and bf16 are)",
+			type);
 }
 
 /* The token list, packed or plain: where it starts, how many there are. */
@@ -166,8 +167,8 @@ static int take_layers(struct cursor *c, struct cache *f)
 	for (uint32_t i = 0; !r && i < f->n_layer; i++)
 		r = take_tensor(c, f, i == 0, &f->k[i]);
 	for (uint32_t i = 0; !r && i < f->n_layer; i++)
-		r = f->v_trans ? take_transposed(c, f, &f->v[i]) :
-				 take_tensor(c, f, false, &f->v[i]);
+		r = f->v_trans ? take_transposed(c, f, &f->v[i])
+			       : take_tensor(c, f, false, &f->v[i]);
 	if (!r && c->at != c->len)
 		r = bad(c, "bytes beyond the end of the state");
 	return r;
@@ -271,7 +272,8 @@ void llama_state_tensor_head(const struct cache_desc *d, uint8_t *out)
 {
 	uint64_t row = (uint64_t)d->n_kv_head * d->head_dim * dtype_bytes(d->dtype);
 
-	put_u32(&out, d->dtype == DTYPE_F32 ? STATE_F32 :
-		      d->dtype == DTYPE_F16 ? STATE_F16 : STATE_BF16);
+	put_u32(&out, d->dtype == DTYPE_F32   ? STATE_F32
+		      : d->dtype == DTYPE_F16 ? STATE_F16
+					      : STATE_BF16);
 	memcpy(out, &row, 8);
 }

@@ -21,8 +21,9 @@ static const struct {
 
 static int usage(FILE *f)
 {
-	fprintf(f, "usage: kvlm COMMAND [OPTIONS]   (kvlm COMMAND --help)\n\n"
-		   "Computes, saves, loads and judges the KV caches of a small language model.\n\n");
+	fprintf(f,
+		"usage: kvlm COMMAND [OPTIONS]   (kvlm COMMAND --help)\n\n"
+		"Computes, saves, loads and judges the KV caches of a small language model.\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(f, "  %-10s%s\n", commands[i].name, commands[i].about);
 	return f == stdout ? 0 : 2;

@@ -116,8 +116,8 @@ static int read_heads(struct loader *l, struct model_shape *s)
 				s->n_kv_head);
 	if (s->n_embd % s->n_head && !gguf_has(l->g, "llama.attention.key_length"))
 		return msg_fail(l->m, -EOPNOTSUPP, "width %u over %u heads", s->n_embd, s->n_head);
-	r = key_u32(l, "llama.attention.key_length", s->n_embd / s->n_head ? s->n_embd / s->n_head : 1,
-		    1024, &s->head_dim);
+	r = key_u32(l, "llama.attention.key_length",
+		    s->n_embd / s->n_head ? s->n_embd / s->n_head : 1, 1024, &s->head_dim);
 	if (!r)
 		r = key_u32(l, "llama.attention.value_length", s->head_dim, 1024, &dim_v);
 	if (!r && dim_v != s->head_dim)
@@ -161,8 +161,8 @@ static int want_tensor(struct loader *l, const char *name, uint64_t ne0, uint64_
 		return msg_fail(l->m, -EBADMSG, "GGUF: tensor %s is missing", name);
 	if (!t->data)
 		return msg_fail(l->m, -EOPNOTSUPP,
-				"tensor %s is of type %s (%u); F32, F16 and BF16 are supported", name,
-				gguf_type_name(t->type), t->type);
+				"tensor %s is of type %s (%u); F32, F16 and BF16 are supported",
+				name, gguf_type_name(t->type), t->type);
 	if (t->n_dims != (ne1 ? 2u : 1u) || t->ne[0] != ne0 || (ne1 && t->ne[1] != ne1))
 		return msg_fail(l->m, -EBADMSG, "GGUF: tensor %s has an unexpected shape", name);
 	l->used++;
@@ -249,9 +249,12 @@ static int load_layer(struct loader *l, uint32_t i)
 		struct packed *dst;
 		uint32_t rows, cols;
 	} mats[] = {
-		{ "attn_q", &y->q, q, d },           { "attn_k", &y->k, kv, d },
-		{ "attn_v", &y->v, kv, d },          { "attn_output", &y->o, d, q },
-		{ "ffn_gate", &y->gate, s->n_ff, d }, { "ffn_up", &y->up, s->n_ff, d },
+		{ "attn_q", &y->q, q, d },
+		{ "attn_k", &y->k, kv, d },
+		{ "attn_v", &y->v, kv, d },
+		{ "attn_output", &y->o, d, q },
+		{ "ffn_gate", &y->gate, s->n_ff, d },
+		{ "ffn_up", &y->up, s->n_ff, d },
 		{ "ffn_down", &y->down, d, s->n_ff },
 	};
 	char name[64];
@@ -291,17 +294,18 @@ static int load_rope(struct loader *l)
 static int check_all_used(struct loader *l)
 {
 	static const char *const suffixes[] = {
-		"attn_norm.weight", "ffn_norm.weight", "attn_q.weight", "attn_k.weight",
-		"attn_v.weight", "attn_output.weight", "ffn_gate.weight", "ffn_up.weight",
-		"ffn_down.weight",
+		"attn_norm.weight", "ffn_norm.weight", "attn_q.weight",
+		"attn_k.weight",    "attn_v.weight",   "attn_output.weight",
+		"ffn_gate.weight",  "ffn_up.weight",   "ffn_down.weight",
 	};
 
 	if (l->used == gguf_tensors(l->g))
 		return 0;
 	for (size_t i = 0; i < gguf_tensors(l->g); i++) {
 		struct gguf_str n = gguf_tensor(l->g, i)->name;
-		const char *dot = n.len > 4 && !memcmp(n.s, "blk.", 4) ?
-					  memchr(n.s + 4, '.', n.len - 4) : NULL;
+		const char *dot = n.len > 4 && !memcmp(n.s, "blk.", 4)
+					  ? memchr(n.s + 4, '.', n.len - 4)
+					  : NULL;
 		bool known = !dot;
 
 		for (size_t k = 0; dot && k < sizeof(suffixes) / sizeof(suffixes[0]); k++)

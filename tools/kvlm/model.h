@@ -13,7 +13,7 @@
 
 struct model_shape {
 	uint32_t n_layer, n_embd, n_head, n_kv_head, head_dim, n_ff, n_vocab, n_ctx;
-	uint32_t rope_dim;  /* even, at most head_dim: pairs (2i, 2i+1) below it turn */
+	uint32_t rope_dim;           /* even, at most head_dim: pairs (2i, 2i+1) below it turn */
 	float rope_base, rope_scale; /* position is divided by rope_scale */
 	float norm_eps;
 };
@@ -32,12 +32,12 @@ struct model_layer {
 struct model {
 	struct model_shape shape;
 	struct vocab vocab;
-	float *embd;         /* [n_vocab][n_embd] */
-	float *out_norm;     /* [n_embd] */
-	struct packed head;  /* tied models: packed from embd */
-	double *rope_inv;    /* [rope_dim / 2]: angle per position */
+	float *embd;        /* [n_vocab][n_embd] */
+	float *out_norm;    /* [n_embd] */
+	struct packed head; /* tied models: packed from embd */
+	double *rope_inv;   /* [rope_dim / 2]: angle per position */
 	struct model_layer *layers;
-	uint64_t hash;       /* of shape and weights: names the model in cache files */
+	uint64_t hash; /* of shape and weights: names the model in cache files */
 };
 
 /* Loads a GGUF. -errno; -EOPNOTSUPP names what is not supported. */

@@ -16,8 +16,7 @@ struct msg {
 };
 
 /* Writes the text and returns @code (-errno) as it is. @m may be NULL. */
-int msg_fail(struct msg *m, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+int msg_fail(struct msg *m, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Puts "CONTEXT: " before what is there and returns @code. */
 int msg_prefix(struct msg *m, int code, const char *context);
 

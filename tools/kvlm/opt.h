@@ -30,7 +30,7 @@ struct opt {
 	const char *name; /* "save": --save; one letter: -n */
 	enum opt_kind kind;
 	void *dst;
-	const char *arg;  /* what the help calls the value */
+	const char *arg; /* what the help calls the value */
 	const char *help;
 	uint32_t min, max; /* OPT_U32 */
 };
@@ -42,7 +42,7 @@ struct opt_set {
 	size_t n_opts;
 	const char **args; /* positional values go here */
 	size_t min_args, max_args;
-	size_t n_args;     /* set by opt_parse */
+	size_t n_args; /* set by opt_parse */
 };
 
 /* 0; 1 when --help was asked for and printed; -EINVAL. argv[0] is skipped. */

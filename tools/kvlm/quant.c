@@ -41,7 +41,8 @@ int quant_parse(const char *s, struct quant *ret, struct msg *m)
 	if (strcmp(s, text) || (q.kind != QUANT_EXACT && !a) || q.bits > 8)
 		return msg_fail(m, -EINVAL,
 				"method '%s': expected exact, axis:B, kivi:B (B 1..8, optionally "
-				"+SINKS+RECENT) or window:W", s);
+				"+SINKS+RECENT) or window:W",
+				s);
 	*ret = q;
 	return 0;
 }
@@ -104,7 +105,8 @@ static void quant_channels(float *x, uint32_t from, uint32_t to, size_t row, uin
 {
 	for (uint32_t t = from; t < to; t += group)
 		for (size_t c = 0; c < row; c++)
-			quant_group(x + (size_t)t * row + c, to - t < group ? to - t : group, row, bits);
+			quant_group(x + (size_t)t * row + c, to - t < group ? to - t : group, row,
+				    bits);
 }
 
 /* Cells [from, to) of V: per token, @group channels at a time. */
@@ -113,7 +115,8 @@ static void quant_tokens(float *x, uint32_t from, uint32_t to, size_t row, size_
 {
 	for (uint32_t t = from; t < to; t++)
 		for (size_t c = 0; c < row; c += group)
-			quant_group(x + (size_t)t * row + c, row - c < group ? row - c : group, 1, bits);
+			quant_group(x + (size_t)t * row + c, row - c < group ? row - c : group, 1,
+				    bits);
 }
 
 void quant_tensor(const struct quant *q, float *x, uint32_t cells, uint32_t heads, uint32_t dim,
@@ -143,11 +146,13 @@ static void quant_layer(const struct quant *q, struct kv *kv, uint32_t layer, bo
 
 	for (uint32_t t = 0; t < kv->n_cells; t++)
 		for (uint32_t h = 0; h < kv->n_kv_head; h++)
-			(v ? kv_get_v : kv_get_k)(kv, layer, h, t, x + t * row + (size_t)h * kv->head_dim);
+			(v ? kv_get_v : kv_get_k)(kv, layer, h, t,
+						  x + t * row + (size_t)h * kv->head_dim);
 	quant_tensor(q, x, kv->n_cells, kv->n_kv_head, kv->head_dim, v);
 	for (uint32_t t = 0; t < kv->n_cells; t++)
 		for (uint32_t h = 0; h < kv->n_kv_head; h++)
-			(v ? kv_put_v : kv_put_k)(kv, layer, h, t, x + t * row + (size_t)h * kv->head_dim);
+			(v ? kv_put_v : kv_put_k)(kv, layer, h, t,
+						  x + t * row + (size_t)h * kv->head_dim);
 }
 
 /* Moves the cells from @from on down to @below. */

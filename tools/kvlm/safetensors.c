@@ -30,8 +30,8 @@ struct header {
 	const uint8_t *data;
 	uint64_t data_len, tensor_len; /* tensor_len 0 until the first tensor */
 	uint64_t shape[3];
-	uint32_t seen;      /* tensors */
-	bool *slots;        /* owned; pieces of the data that have a tensor */
+	uint32_t seen;                  /* tensors */
+	bool *slots;                    /* owned; pieces of the data that have a tensor */
 	const char *tokens, *positions; /* raw text in the header, or NULL */
 	size_t tokens_len, positions_len;
 };
@@ -319,10 +319,11 @@ int safetensors_plan(const struct cache_desc *d, struct cache_plan *p, struct ms
 		return msg_fail(m, -ENOMEM, "out of memory");
 	print_metadata(f, d);
 	for (uint64_t i = 0; i < 2ull * d->n_layer; i++)
-		fprintf(f, ",\"layer_%llu_%c\":{\"dtype\":\"%s\",\"shape\":[%u,%u,%u],"
-			"\"data_offsets\":[%llu,%llu]}", (unsigned long long)(i / 2),
-			i % 2 ? 'v' : 'k', st_dtypes[d->dtype], d->n_cells, d->n_kv_head,
-			d->head_dim, (unsigned long long)(i * tensor),
+		fprintf(f,
+			",\"layer_%llu_%c\":{\"dtype\":\"%s\",\"shape\":[%u,%u,%u],"
+			"\"data_offsets\":[%llu,%llu]}",
+			(unsigned long long)(i / 2), i % 2 ? 'v' : 'k', st_dtypes[d->dtype],
+			d->n_cells, d->n_kv_head, d->head_dim, (unsigned long long)(i * tensor),
 			(unsigned long long)((i + 1) * tensor));
 	fputc('}', f);
 	if (fclose(f) || !text) {

@@ -12,16 +12,16 @@ enum suite_kind { SUITE_RECALL, SUITE_CODE, SUITE_TEXT, SUITE_KINDS_ };
 
 struct suite_query {
 	uint32_t id;
-	int32_t at;               /* where the answer lies in the context; -1: no one place */
-	const int32_t *prompt;    /* borrowed from the suite */
-	const int32_t *answer;    /* NULL until its line was read */
+	int32_t at;            /* where the answer lies in the context; -1: no one place */
+	const int32_t *prompt; /* borrowed from the suite */
+	const int32_t *answer; /* NULL until its line was read */
 	uint32_t n_prompt, n_answer;
 };
 
 struct suite_context {
 	uint32_t id;
-	bool ends;                /* answers lie in the first and last tenth only */
-	const int32_t *tokens;    /* borrowed from the suite */
+	bool ends;             /* answers lie in the first and last tenth only */
+	const int32_t *tokens; /* borrowed from the suite */
 	uint32_t n_tokens;
 	struct suite_query *queries; /* owned by the suite */
 	size_t n_queries;
@@ -31,7 +31,7 @@ struct suite {
 	enum suite_kind kind;
 	struct suite_context *contexts; /* owned */
 	size_t n_contexts;
-	int32_t **lists;          /* owned: every token list of the file */
+	int32_t **lists; /* owned: every token list of the file */
 	size_t n_lists;
 };
 

@@ -17,10 +17,10 @@
 
 struct vocab {
 	uint32_t n;
-	char **names;          /* owned; [n] as the file spells them, escaped for print */
-	int32_t byte_id[256];  /* -1: no such token */
-	int16_t *id_byte;      /* owned; [n] the byte, or -1 */
-	int32_t bos, eos;      /* -1: none */
+	char **names;         /* owned; [n] as the file spells them, escaped for print */
+	int32_t byte_id[256]; /* -1: no such token */
+	int16_t *id_byte;     /* owned; [n] the byte, or -1 */
+	int32_t bos, eos;     /* -1: none */
 };
 
 /* A vocabulary of @n tokens from the file's list; a file without a list gives
