@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who is alone, and on which CPU. A client counts as alone when for
- * FOLLOW_ALONE_NS no other one sent anything; its CPU is read from
- * /proc/PID/stat every FOLLOW_LOOK_NS. Clients of other pid namespaces show as
+ * ALONE_MIN_NS no other one sent anything, longer when that was wrong lately;
+ * its CPU is read from /proc/PID/stat every FOLLOW_LOOK_NS. Clients of other pid namespaces show as
  * pid 0 and are not followed. A client whose requests are found waiting keeps
  * several in flight and is served better by all CPUs.
  */
@@ -16,7 +16,8 @@
 
 #include "base/clock.h"
 
-#define FOLLOW_ALONE_NS (5 * NSEC_PER_MSEC)
+#define ALONE_MIN_NS (5 * NSEC_PER_MSEC)
+#define ALONE_MAX_NS (640 * NSEC_PER_MSEC)
 #define FOLLOW_LOOK_NS (2 * NSEC_PER_MSEC)
 #define FOLLOW_BUSY_NS (100 * NSEC_PER_MSEC)
 #define BACKLOG_MAX 16
@@ -27,6 +28,9 @@ void follow_init(struct follow *f, bool on)
 	memset(f, 0, sizeof(*f));
 	lock_init(&f->lock);
 	f->cpu = -1;
+	lock_acquire(&f->lock);
+	f->alone_ns = ALONE_MIN_NS;
+	lock_release(&f->lock);
 	f->on = on && sched_getaffinity(0, sizeof(f->all), &f->all) == 0 && CPU_COUNT(&f->all) > 1;
 }
 
@@ -63,7 +67,19 @@ static bool follow_set(struct follow *f, int cpu)
 	return atomic_exchange(&f->cpu, cpu) != cpu;
 }
 
-static bool follow_look(struct follow *f, uint32_t pid, uint64_t now)
+/* Following ends. If it did not last, the next one has to be earned longer. */
+static bool follow_free(struct follow *f, uint64_t now) REQUIRES(f->lock)
+{
+	if (!follow_set(f, -1))
+		return false;
+	if (now - f->begun_ns > NSEC_PER_SEC)
+		f->alone_ns = ALONE_MIN_NS;
+	else if (f->alone_ns < ALONE_MAX_NS)
+		f->alone_ns *= 2;
+	return true;
+}
+
+static bool follow_look(struct follow *f, uint32_t pid, uint64_t now) REQUIRES(f->lock)
 {
 	int cpu;
 
@@ -71,6 +87,8 @@ static bool follow_look(struct follow *f, uint32_t pid, uint64_t now)
 	cpu = client_cpu(pid);
 	if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &f->all))
 		cpu = -1;
+	if (f->cpu < 0)
+		f->begun_ns = now;
 	return follow_set(f, cpu);
 }
 
@@ -92,11 +110,11 @@ bool follow_note(struct follow *f, uint32_t pid, bool waiting)
 	if (f->pid != pid) {
 		f->pid = pid;
 		f->since_ns = now;
-		changed = follow_set(f, -1);
+		changed = follow_free(f, now);
 	} else if (f->backlog >= BACKLOG_FREE) {
-		f->since_ns = now + FOLLOW_BUSY_NS - FOLLOW_ALONE_NS;
-		changed = follow_set(f, -1);
-	} else if (now >= f->look_ns && now >= f->since_ns + FOLLOW_ALONE_NS) {
+		f->since_ns = now + FOLLOW_BUSY_NS;
+		changed = follow_free(f, now);
+	} else if (now >= f->look_ns && now >= f->since_ns + f->alone_ns) {
 		changed = follow_look(f, pid, now);
 	}
 	lock_release(&f->lock);

@@ -23,6 +23,8 @@ struct follow {
 	_Atomic uint64_t since_ns; /* it has been alone since */
 	_Atomic uint64_t look_ns;  /* when to look again where it runs */
 	_Atomic int backlog;       /* grows with requests that were already waiting */
+	uint64_t alone_ns GUARDED; /* by lock: how long alone before it is followed */
+	uint64_t begun_ns GUARDED; /* by lock: when the last following began */
 };
 
 void follow_init(struct follow *f, bool on);
