@@ -3,7 +3,7 @@
  * kvcachebench write: new files, from open to close, beside the same on ext4
  * (buffered, as ours), and sealing under a steady stream of input (write_seal.c).
  *
- * A file is removed right after it was measured, so that neither filesystem
+ * Files are removed right after they were measured, so that neither filesystem
  * writes back what the other waits for. Small files are written a number of
  * times in a round, to last long enough for the clock and the scheduler.
  */
@@ -19,6 +19,7 @@
 
 #define SMALL (32u << 20)
 #define SMALL_TIMES 8
+#define SETTLE_US 100000 /* a daemon gives the pages back after unlink returned */
 
 struct bench {
 	struct rig *g;
@@ -86,9 +87,13 @@ static int save_once(struct bench *b, const char *dir, uint64_t len, size_t call
 		sum += s;
 		if (check && i == 0)
 			r = check_written(b, path, len);
-		if (unlink(path) < 0)
+	}
+	for (unsigned i = 0; i < times; i++) {
+		snprintf(path, sizeof(path), "%.4000s/new-%u.bin", dir, i);
+		if (unlink(path) < 0 && r == 0)
 			r = rig_fail(-errno, "removing %s: %s", path, strerror(errno));
 	}
+	usleep(SETTLE_US);
 	bench_add(t, sum);
 	return r == 0 && rig_interrupted(b->g) ? -EINTR : r;
 }
