@@ -468,6 +468,17 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 		io_close(&c->fd);
 		return r;
 	}
+	if (rec.state != KVFS_RECORD_PLAIN && rec.valid_bytes > (uint64_t)sb.st_size &&
+	    !c->st->read_only && c->fd_writable) {
+		/* a crash between a truncation and its note: note it before the file
+		 * can grow again, or the object's old bytes would come back */
+		rec.valid_bytes = (uint64_t)sb.st_size;
+		r = record_set(c->fd, c->st->xattr, &rec);
+		if (r < 0) {
+			io_close(&c->fd);
+			return r;
+		}
+	}
 	c->state = CTX_PLAIN;
 	ctx_set_record(c, &rec);
 	if (rec.state == KVFS_RECORD_SEALED && has_overlay(c->fd, &sb))

@@ -57,7 +57,8 @@ struct meta {
 	struct pending **flushing;      /* being written: still visible to meta_get; lock */
 	struct dead_intent *dead GUARDED; /* lock */
 	struct state state;             /* lock */
-	bool failed;
+	bool failed;                    /* lock */
+	bool same_tree;
 };
 
 static int meta_err(int r)
@@ -212,8 +213,12 @@ static int queue_get(struct pending **q, uint64_t ino, struct meta_rec *ret)
 	return 1;
 }
 
-/* The index must be rebuilt: the next close is no clean one. */
-static void mark_failed(struct meta *m)
+bool meta_same_tree(const struct meta *m)
+{
+	return m->same_tree;
+}
+
+void meta_unclean(struct meta *m)
 {
 	lock_acquire(&m->lock);
 	m->failed = true;
@@ -238,7 +243,7 @@ int meta_get(struct meta *m, uint64_t ino, struct meta_rec *ret)
 		return meta_err(r);
 	r = mdb_get(txn, m->index, &k, &v);
 	if (r == 0 && !rec_parse(ino, &v, ret)) {
-		mark_failed(m);
+		meta_unclean(m);
 		r = MDB_NOTFOUND; /* as if it were not there: rebuilt at the next mount */
 	}
 	mdb_txn_abort(txn);
@@ -472,7 +477,7 @@ static int rec_cb(void *arg, MDB_val *k, MDB_val *v)
 		return 0;
 	memcpy(&ino, k->mv_data, sizeof(ino));
 	if (!rec_parse(ino, v, &rec)) {
-		mark_failed(a->m); /* no reason to miss the others */
+		meta_unclean(a->m); /* no reason to miss the others */
 		return 0;
 	}
 	return a->rec(a->arg, ino, &rec) ? 0 : 1;
@@ -566,7 +571,8 @@ int meta_open(int store_fd, uint64_t tree_ino, uint64_t fsid, bool read_only, st
 		meta_close(m, false);
 		return meta_err(r);
 	}
-	*ret_clean = m->state.clean == 1 && m->state.tree_ino == tree_ino && m->state.fsid == fsid;
+	m->same_tree = m->state.tree_ino == tree_ino && m->state.fsid == fsid;
+	*ret_clean = m->state.clean == 1 && m->same_tree;
 	m->state.tree_ino = tree_ino;
 	m->state.fsid = fsid;
 	*ret = m;

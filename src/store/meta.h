@@ -65,11 +65,16 @@ struct intent {
  * -errno, -KVFS_EFORMAT (damaged database: the caller may delete and retry). */
 WUR int meta_open(int store_fd, uint64_t tree_ino, uint64_t fsid, bool read_only,
 		  struct meta **ret, bool *ret_clean);
-/* Reads all of the database in a child process, so that damage costs only that:
- * -KVFS_EFORMAT when it must be made anew, -errno. Before threads run. */
-WUR int meta_check(int store_fd, bool read_only);
+/* Reads all of the database, so that damage does not crash LMDB: -KVFS_EFORMAT
+ * when it must be made anew, -errno. Before meta_open. */
+WUR int meta_check(int store_fd);
 /* Flushes; @clean marks the index trustworthy. NULL ok. */
 void meta_close(struct meta *m, bool clean);
+/* The database was last used with this very tree: inode numbers and file handles
+ * in it mean something. */
+bool meta_same_tree(const struct meta *m);
+/* The next mount shall rebuild the index. */
+void meta_unclean(struct meta *m);
 /* Marks the index untrustworthy until the next clean close; durable. */
 WUR int meta_begin(struct meta *m);
 /* Empties the index before a rebuild. */

@@ -248,6 +248,7 @@ int store_link(struct store *st, struct node *n, struct node *dir, const char *n
 
 	if (st->read_only)
 		return -EROFS;
+	atomic_fetch_add(&st->renames, 1);
 	fd = node_openfd(st->nodes, n, O_PATH | O_NOFOLLOW);
 	if (fd < 0)
 		return fd;

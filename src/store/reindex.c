@@ -89,6 +89,8 @@ static void file_rec(struct walk *w, int dfd, const char *name, const struct sta
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dfd, name);
 	if (record_get(-1, path, w->st->xattr, &r) < 0)
 		return;
+	if (w->st->orphans.n)
+		orphan_saw(w->st, &r);
 	if (r.state == KVFS_RECORD_PLAIN) {
 		if (rec->logical_bytes >= SEAL_MIN_BYTES)
 			rec->flags |= META_PENDING;
@@ -208,6 +210,7 @@ void recover_reindex(struct store *st)
 			walk_dir(&w, t->path, t->ino);
 		mem_free(t);
 	}
+	orphan_settle(st, !w.failed && !atomic_load(&st->stopping));
 	if (!w.failed && !atomic_load(&st->stopping)) {
 		drop_gone(&w);
 		meta_totals(st->meta, &after);

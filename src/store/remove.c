@@ -76,21 +76,31 @@ static bool victim_sealed(const struct victim *v)
  * A seal in flight must not switch a file whose last name goes. Marks the
  * context so that it gives up, and waits for a switch that is happening.
  */
-static void mark_unlinked(struct victim *v)
+static void mark_unlinked(struct victim *v, const struct at *at)
 {
+	char path[NODE_PATH_MAX];
+	struct kvfs_record rec;
+
 	lock_acquire(&v->ctx->lock);
 	v->ctx->unlinked = true;
 	v->ctx->cancel = true;
 	lock_release(&v->ctx->lock);
-	v->rec = v->ctx->fd >= 0 ? v->ctx->rec : v->rec;
+	if (v->ctx->fd >= 0) {
+		v->rec = v->ctx->rec;
+		return;
+	}
+	/* perhaps sealed and closed between the look at it and now */
+	node_at_path(at, path);
+	if (v->sb.st_size > 0 && record_get(-1, path, v->ctx->st->xattr, &rec) == 0)
+		v->rec = rec;
 }
 
-static void victim_hold(struct victim *v)
+static void victim_hold(struct victim *v, const struct at *at)
 {
 	if (!v->ctx || !v->last)
 		return;
 	gate_enter(&v->ctx->gate, true);
-	mark_unlinked(v);
+	mark_unlinked(v, at);
 	gate_leave(&v->ctx->gate, true);
 }
 
@@ -98,7 +108,7 @@ static void victim_hold(struct victim *v)
  * The same for eviction, which must not touch what is in use, and must not wait:
  * whoever holds that gate may be waiting for room.
  */
-static int victim_hold_idle(struct victim *v)
+static int victim_hold_idle(struct victim *v, const struct at *at)
 {
 	bool busy;
 
@@ -110,7 +120,7 @@ static int victim_hold_idle(struct victim *v)
 	busy = v->ctx->opens > 0 || v->ctx->sealing || v->ctx->pinned;
 	lock_release(&v->ctx->lock);
 	if (!busy)
-		mark_unlinked(v);
+		mark_unlinked(v, at);
 	gate_leave(&v->ctx->gate, true);
 	return busy ? -EBUSY : 0;
 }
@@ -191,11 +201,11 @@ int remove_name(struct store *st, struct node *dir, const char *name, uint64_t e
 	}
 	if (evict_ino) {
 		/* the index may be old: only this very inode, and whole files */
-		r = v.sb.st_ino != evict_ino ? -ESTALE : v.last ? victim_hold_idle(&v) : -EBUSY;
+		r = v.sb.st_ino != evict_ino ? -ESTALE : v.last ? victim_hold_idle(&v, &at) : -EBUSY;
 		if (r < 0)
 			goto out;
 	} else {
-		victim_hold(&v);
+		victim_hold(&v, &at);
 	}
 	victim_keep(&v, &at);
 	r = FAULT_POINT("unlink.before");
@@ -334,7 +344,7 @@ static int rename_plain(struct store *st, struct rename_args *a)
 	if (v.exists && S_ISDIR(v.sb.st_mode))
 		v.last = true;
 	if (v.exists) {
-		victim_hold(&v);
+		victim_hold(&v, &a->to);
 		victim_keep(&v, &a->to);
 	}
 	r = rename_over(st, &a->from, &a->to, &v);
@@ -361,6 +371,7 @@ int store_rename(struct store *st, struct node *dir, const char *name, struct no
 	if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) ||
 	    flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
+	atomic_fetch_add(&st->renames, 1);
 	r = node_at_child(st->nodes, dir, name, &a.from);
 	if (r < 0)
 		return r;

@@ -64,7 +64,7 @@ static int open_meta(struct store *st, struct sbuf *why)
 	if (fstat(st->tree_fd, &sb) < 0 || fstatfs(st->tree_fd, &sf) < 0)
 		return -errno;
 	memcpy(&fsid, &sf.f_fsid, sizeof(fsid));
-	r = meta_check(st->store_fd, st->read_only);
+	r = meta_check(st->store_fd);
 	if (r == 0)
 		r = meta_open(st->store_fd, sb.st_ino, fsid, st->read_only, &st->meta,
 			      &st->clean);
@@ -298,6 +298,7 @@ void store_close(struct store *st, bool seal)
 	if (!st->read_only && st->barrier_fd >= 0 && st->reader)
 		err_ignore(commit_barrier(st)); /* what is not durable was not promised */
 	meta_close(st->meta, st->reader != NULL);
+	orphan_free(st);
 	node_table_destroy(st->nodes);
 	tier_destroy(st->ssd);
 	arena_destroy(st->arena);

@@ -24,6 +24,17 @@
 /* Whole readers are expected until others have been seen. */
 #define STORE_WHOLE_BIAS 4
 
+/* An object to be removed if the walk over tree/ finds no record of it (orphan.c). */
+struct orphan {
+	struct object_id id;
+	char trash[24]; /* its name in trash/, or "" */
+	bool used;
+};
+struct orphans {
+	struct orphan *v; /* owned */
+	size_t n;
+};
+
 struct ctx_table {
 	struct lock lock;
 	struct list *hash;   /* lock; n_hash lists */
@@ -89,6 +100,9 @@ struct store {
 	const struct store_kernel_ops *k; /* NULL before store_start */
 	void *karg;
 	unsigned paths;         /* enum path_bits in force */
+
+	struct orphans orphans;      /* filled by recovery, settled by the walk after it */
+	_Atomic uint64_t renames;    /* names moved since the mount */
 
 	struct ctx_table ctxs;
 	struct committer commit;
@@ -198,6 +212,13 @@ void trash_object_later(struct store *st, const struct object_id *id);
 WUR int recover_all(struct store *st, struct sbuf *why);
 /* Walks tree/ and objects/ and makes the index right (unclean shutdown). */
 void recover_reindex(struct store *st);
+
+/* orphan.c: recovery leaves the decision on an object to the walk. @trash: its
+ * entry there, or NULL when an intent names it. */
+WUR int orphan_defer(struct store *st, const struct object_id *id, const char *trash);
+void orphan_saw(struct store *st, const struct kvfs_record *rec); /* by the walk */
+void orphan_settle(struct store *st, bool complete);
+void orphan_free(struct store *st);
 
 /* seal.c */
 WUR int seal_start(struct store *st);

@@ -10,11 +10,13 @@
  *   intent whose record points to the object: the switch happened; finish the
  *                                punch (at once: the record says SWITCHED)
  *   intent whose record does not: the object is an orphan; remove it
+ *   intent or entry whose file is not found: orphan.c decides after a walk
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -113,6 +115,11 @@ static int recover_trash_entry(struct store *st, const char *name)
 		struct object_id id;
 
 		id_of(&rec, &id);
+		if (sb.st_ino != strtoull(name, NULL, 10)) {
+			/* copied from elsewhere, perhaps without its other links */
+			io_close(&fd);
+			return orphan_defer(st, &id, name);
+		}
 		r = object_remove(st->objects_fd, &id);
 	}
 	io_close(&fd);
@@ -156,6 +163,8 @@ static int intent_open(struct store *st, const struct intent *i)
 	struct stat sb;
 	int fd;
 
+	if (!meta_same_tree(st->meta))
+		return -ENOENT;
 	if (i->handle_len && st->privileged) {
 		fh.h.handle_bytes = i->handle_len;
 		fh.h.handle_type = i->handle_type;
@@ -212,9 +221,9 @@ static int recover_intent(void *arg, const struct intent *i)
 	memcpy(id.id, i->id, sizeof(id.id));
 	id.generation = i->generation;
 	fd = intent_open(st, i);
-	if (fd == -ESTALE)
-		return 0; /* moved meanwhile: reindexing settles it */
-	if (fd < 0 && fd != -ENOENT)
+	if (fd == -ESTALE || fd == -ENOENT) /* gone or moved, or a copy of a store */
+		return orphan_defer(st, &id, NULL);
+	if (fd < 0)
 		return fd;
 	if (fd >= 0) {
 		r = record_get(fd, NULL, st->xattr, &rec);
@@ -249,5 +258,7 @@ int recover_all(struct store *st, struct sbuf *why)
 	if (r < 0)
 		sbuf_addf(why, "cannot finish what was in flight: %s; run fsck.kvcachefs",
 			  err_text(r));
+	if (st->orphans.n)
+		st->clean = false; /* walk */
 	return r;
 }
