@@ -35,6 +35,7 @@ struct notifier {
 	struct list fifo GUARDED;
 	struct note *bucket[NOTIFY_BUCKETS] GUARDED;
 	unsigned queued GUARDED;
+	uint64_t added GUARDED, sent GUARDED; /* entries so far */
 	bool stop GUARDED;
 	uint64_t log_state;
 };
@@ -83,6 +84,9 @@ static void *notifier_main(void *arg)
 		note_send(n, t);
 		mem_free(t);
 		lock_acquire(&n->lock);
+		n->sent++;
+		if (list_empty(&n->fifo))
+			cond_broadcast(&n->less);
 	}
 	lock_release(&n->lock);
 	return NULL;
@@ -169,6 +173,7 @@ static void notifier_add(struct notifier *n, fuse_ino_t ino, const char *name, s
 	t->chain = n->bucket[t->hash % NOTIFY_BUCKETS];
 	n->bucket[t->hash % NOTIFY_BUCKETS] = t;
 	list_add_tail(&n->fifo, &t->fifo);
+	n->added++;
 	if (n->queued++ == 0)
 		cond_signal(&n->more);
 	lock_release(&n->lock);
@@ -185,4 +190,16 @@ void notifier_inval_entry(struct notifier *n, fuse_ino_t dir, const char *name)
 
 	if (len)
 		notifier_add(n, dir, name, len);
+}
+
+void notifier_drain(struct notifier *n)
+{
+	uint64_t deadline = clock_mono_ns() + NSEC_PER_SEC, upto;
+
+	lock_acquire(&n->lock);
+	upto = n->added;
+	while (n->sent < upto && !n->stop)
+		if (!cond_wait_until(&n->less, &n->lock, deadline))
+			break;
+	lock_release(&n->lock);
 }

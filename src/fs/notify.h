@@ -16,5 +16,7 @@ void notifier_destroy(struct notifier *n);
  * wait only when very much is queued, then at most a second. */
 void notifier_inval_pages(struct notifier *n, fuse_ino_t ino);
 void notifier_inval_entry(struct notifier *n, fuse_ino_t dir, const char *name);
+/* Waits, at most a second, until the kernel has taken all that is queued now. */
+void notifier_drain(struct notifier *n);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
 #include "fs/xattr.h"
@@ -143,7 +144,11 @@ static void steer_run(struct work *w)
 {
 	struct steer_job *j = container_of(w, struct steer_job, work);
 
-	steer_done(j->req, &j->change, xattr_apply(&j->change));
+	int r = xattr_apply(&j->change);
+
+	/* Who asked for an eviction should not find the name still cached. */
+	notifier_drain(j->change.fs->notify);
+	steer_done(j->req, &j->change, r);
 	mem_free(j);
 }
 
