@@ -9,7 +9,8 @@
  *
  * One lock (job.lock) guards the cursors. A chunk that sticks out behind
  * valid_bytes or @size, and one whose replica is damaged, goes through the window
- * as an ordinary read would.
+ * as an ordinary read would, but last: the window may wait for a buffer, and nobody
+ * does that while holding one.
  *
  * Failure or cancelling: no new chunk is begun, what is in flight is awaited, the
  * first error is the result; @dst then holds anything.
@@ -41,6 +42,7 @@ struct job {
 	uint64_t data;                /* of them, bytes that are not zeros for sure */
 	const _Atomic bool *cancel;
 	uint8_t *on_device;           /* bit per chunk; owned */
+	uint8_t *last GUARDED;        /* likewise: to go through the window */
 	struct lock lock;
 	struct cond cond;             /* for the calling thread */
 	uint32_t n_chunks;            /* that begin before data */
@@ -78,21 +80,32 @@ static bool sticks_out(const struct job *j, uint32_t chunk)
 	return c->off_bytes + c->len_bytes > j->data;
 }
 
+static void put_off(struct job *j, uint32_t chunk)
+{
+	lock_acquire(&j->lock);
+	j->last[chunk / 8] |= (uint8_t)(1 << chunk % 8);
+	lock_release(&j->lock);
+}
+
 static int decode_memory(struct job *j, uint32_t chunk)
 {
 	const struct object *o = j->src->obj;
 	const struct object_chunk *c = &o->chunks[chunk];
 	int err;
 
-	if (sticks_out(j, chunk))
-		return through_window(j, chunk);
+	if (sticks_out(j, chunk)) {
+		put_off(j, chunk);
+		return 0;
+	}
 	if (o->layers[c->first_layer].codec == CODEC_HOLE) {
 		memset(j->dst + c->off_bytes, 0, c->len_bytes);
 		return 0;
 	}
 	err = fetch_decode_replica(j->r, o, j->src->rep, chunk, j->dst + c->off_bytes,
 				   CODEC_DECODE_STREAM);
-	return err ? through_window(j, chunk) : 0;
+	if (err)
+		put_off(j, chunk);
+	return 0;
 }
 
 /* ---- what to do next ------------------------------------------------------ */
@@ -218,14 +231,15 @@ static void help(struct work *work)
 /* ---- beginning and end ----------------------------------------------------- */
 
 /* Which chunks come from the device, and buffers for them. */
-static int plan(struct job *j)
+static int plan(struct job *j) NO_TSA
 {
 	const struct object *o = j->src->obj;
 	size_t most = 0;
 	uint32_t n = 0;
 
 	j->on_device = mem_zalloc(o->n_chunks / 8 + 1);
-	if (!j->on_device)
+	j->last = mem_zalloc(o->n_chunks / 8 + 1);
+	if (!j->on_device || !j->last)
 		return -ENOMEM;
 	for (uint32_t c = 0; c < o->n_chunks && o->chunks[c].off_bytes < j->data; c++) {
 		unsigned codec;
@@ -285,7 +299,8 @@ static int run(struct job *j)
 	return err;
 }
 
-static void job_fini(struct job *j) NO_TSA
+/* Nothing runs any more. */
+static void give_back(struct job *j) NO_TSA
 {
 	struct list *lists[] = { &j->idle, &j->ready };
 
@@ -297,7 +312,23 @@ static void job_fini(struct job *j) NO_TSA
 			window_fbuf_put(&j->r->w, f);
 		}
 	}
+}
+
+static int run_last(struct job *j) NO_TSA
+{
+	int err = 0;
+
+	for (uint32_t c = 0; c < j->n_chunks && !err; c++)
+		if (is_set(j->last, c))
+			err = through_window(j, c);
+	return err;
+}
+
+static void job_fini(struct job *j) NO_TSA
+{
+	give_back(j);
 	mem_free(j->on_device);
+	mem_free(j->last);
 	cond_fini(&j->cond);
 	lock_fini(&j->lock);
 	mem_free(j);
@@ -342,6 +373,9 @@ int reader_decode_all(struct reader *r, const struct read_source *src, void *dst
 	err = plan(j);
 	if (!err)
 		err = run(j);
+	give_back(j);
+	if (!err)
+		err = run_last(j);
 	if (!err && size > j->data)
 		memset(j->dst + j->data, 0, (size_t)(size - j->data));
 	job_fini(j);

@@ -10,6 +10,7 @@
 #define PAGES_SMALLEST (32u << 10)
 #define PAGES_RESERVE_LEN (1u << 20)
 #define PAGES_RESERVE_N 4
+#define PAGES_LARGEST_FROM (8u << 20)
 
 static size_t class_bytes(const struct pages *p, unsigned cls)
 {
@@ -28,12 +29,14 @@ unsigned pages_class(const struct pages *p, size_t len)
 	return cls;
 }
 
-static struct pbuf *make(struct pages *p, unsigned cls)
+static struct pbuf *make(struct pages *p, unsigned cls, bool force)
 {
 	size_t cap = class_bytes(p, cls);
 	struct pbuf *b;
 
-	if (budget_take(p->budget, p->use, cap))
+	if (force)
+		budget_force(p->budget, p->use, cap);
+	else if (budget_take(p->budget, p->use, cap))
 		return NULL;
 	b = mem_zalloc(p->head_bytes);
 	if (!b)
@@ -59,28 +62,66 @@ static void destroy(struct pages *p, struct pbuf *b)
 	mem_free(b);
 }
 
+static int reserve(struct pages *p, size_t len)
+{
+	struct pbuf *b = make(p, pages_class(p, len), false);
+
+	if (!b)
+		return -ENOMEM;
+	b->reserved = true;
+	p->held_bytes += b->cap_bytes;
+	list_add_head(&p->free[b->cls], &b->link);
+	return 0;
+}
+
 int pages_init(struct pages *p, struct budget *b, enum budget_use use, size_t head_bytes,
 	       size_t slack_bytes, size_t largest, uint64_t max_bytes)
 {
+	uint64_t n = max_bytes / PAGES_RESERVE_LEN;
+	int err = 0;
+
 	*p = (struct pages) {
 		.budget = b, .use = use, .head_bytes = head_bytes, .slack_bytes = slack_bytes,
-		.max_bytes = max_bytes,
+		.largest_bytes = largest, .max_bytes = max_bytes,
 	};
 	for (unsigned i = 0; i < PAGES_CLASSES; i++)
 		list_init(&p->free[i]);
-	for (unsigned i = 0; i <= PAGES_RESERVE_N; i++) {
-		size_t len = i < PAGES_RESERVE_N ? PAGES_RESERVE_LEN : largest;
-		struct pbuf *n = make(p, pages_class(p, len));
-
-		if (!n) {
-			pages_fini(p);
-			return -ENOMEM;
-		}
-		n->reserved = true;
-		p->held_bytes += n->cap_bytes;
-		list_add_head(&p->free[n->cls], &n->link);
+	n = n < 1 ? 1 : n > PAGES_RESERVE_N ? PAGES_RESERVE_N : n;
+	while (n-- && !err)
+		err = reserve(p, PAGES_RESERVE_LEN);
+	if (!err && max_bytes >= PAGES_LARGEST_FROM) {
+		p->has_largest = true;
+		err = reserve(p, largest);
 	}
-	return 0;
+	if (err)
+		pages_fini(p);
+	return err;
+}
+
+bool pages_wants_largest(struct pages *p, size_t len)
+{
+	if (p->has_largest || pages_class(p, len) <= pages_class(p, PAGES_RESERVE_LEN))
+		return false;
+	p->has_largest = true;
+	return true;
+}
+
+struct pbuf *pages_make_largest(struct pages *p)
+{
+	struct pbuf *b = make(p, pages_class(p, p->largest_bytes), true);
+
+	if (b)
+		b->reserved = true;
+	return b;
+}
+
+void pages_add_largest(struct pages *p, struct pbuf *b)
+{
+	p->has_largest = b != NULL;
+	if (!b)
+		return;
+	p->held_bytes += b->cap_bytes;
+	pages_give(p, b);
 }
 
 void pages_fini(struct pages *p)
@@ -135,7 +176,7 @@ bool pages_may_grow(struct pages *p, size_t len)
 
 struct pbuf *pages_grow(struct pages *p, size_t len)
 {
-	return make(p, pages_class(p, len));
+	return make(p, pages_class(p, len), false);
 }
 
 void pages_grow_failed(struct pages *p, size_t len)

@@ -25,7 +25,7 @@ struct pbuf {
 	uint8_t *p;        /* owned, page-aligned */
 	size_t cap_bytes;
 	uint8_t cls;
-	bool reserved;     /* made at the start */
+	bool reserved;     /* of the reserve */
 };
 
 struct pages {
@@ -33,13 +33,16 @@ struct pages {
 	enum budget_use use;
 	size_t head_bytes;     /* of the user's struct around pbuf */
 	size_t slack_bytes;    /* added to each class */
+	size_t largest_bytes;  /* a reader may need this much */
+	bool has_largest;      /* owner's lock: it is in the reserve, or being made */
 	uint64_t max_bytes;
 	uint64_t held_bytes;   /* owner's lock: buffers that exist or are being made */
 	struct list free[PAGES_CLASSES]; /* owner's lock */
 };
 
-/* Makes the reserve at once: four buffers of 1 MiB, one of the largest class
- * up to @largest. -ENOMEM, -KVFS_EBUDGET; nothing is held then. */
+/* Makes the reserve: one to four buffers of 1 MiB and, from 8 MiB of @max_bytes
+ * on, one of @largest. -ENOMEM, also when the budget is too small; nothing is
+ * held then. */
 WUR int pages_init(struct pages *p, struct budget *b, enum budget_use use, size_t head_bytes,
 		   size_t slack_bytes, size_t largest, uint64_t max_bytes);
 /* All buffers must have been given back. */
@@ -56,6 +59,12 @@ bool pages_may_grow(struct pages *p, size_t len);
 /* Without the lock. NULL: pages_grow_failed must follow under the lock. */
 struct pbuf *pages_grow(struct pages *p, size_t len);
 void pages_grow_failed(struct pages *p, size_t len);
+/* Owner's lock. True once, when @len needs the largest buffer and it is still to be made:
+ * pages_make_largest must follow without the lock; NULL: out of memory. */
+bool pages_wants_largest(struct pages *p, size_t len);
+struct pbuf *pages_make_largest(struct pages *p);
+/* Owner's lock: what pages_make_largest returned. */
+void pages_add_largest(struct pages *p, struct pbuf *b);
 /* Owner's lock. Moves idle unreserved buffers of at least @bytes together (or
  * all there are) to @out; returns their bytes. pages_free follows. */
 uint64_t pages_idle(struct pages *p, uint64_t bytes, struct list *out);

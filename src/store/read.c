@@ -133,7 +133,7 @@ static void start_chunks(struct reader *r, const struct read_source *src, uint32
 		q.fetch_bytes = from_rep[n] ? 0 : fetch_bytes(src->obj, c, q.n_layers);
 		while (err == -EAGAIN && !window_find_locked(&r->w, &q))
 			err = window_new_locked(&r->w, &q, &started[n]);
-		if (err == -EBUSY)
+		if (err == -EBUSY || err == -ENOMEM)
 			break;
 		if (err)
 			continue; /* somebody has it */
@@ -196,6 +196,9 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 			lock_release(&w->lock);
 			spill(r, held);
 			lock_acquire(&w->lock);
+		} else if (err == -ENOMEM) {
+			lock_release(&w->lock);
+			return err;
 		} else if (err != -EAGAIN) {
 			window_wait_locked(w);
 		}

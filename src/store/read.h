@@ -32,8 +32,9 @@ struct reader_config {
 	uint64_t buffer_bytes;     /* most that encoded fetch buffers may hold (BUDGET_BUFFER) */
 	unsigned ahead_chunks;     /* depth of decode-ahead */
 };
-/* Takes about 20 MiB of the budget at once, so that reading goes on when others
- * have used up the rest. -ENOMEM, -KVFS_EBUDGET. */
+/* Takes 6 MiB (small windows) to 24 MiB of the budget at once, so that reading goes
+ * on when others have used up the rest; where windows are small, chunks over 1 MiB may
+ * once take 10 MiB beyond the budget. -ENOMEM, -KVFS_EBUDGET. */
 WUR int reader_create(const struct reader_config *cfg, struct reader **ret);
 /* No call may be running; waits for what was fetched ahead, so workers and ssd
  * must still be there. NULL ok. */

@@ -280,6 +280,21 @@ static int exchange(struct window *w, struct pages *p, size_t len) REQUIRES(w->l
 	return -EAGAIN;
 }
 
+/* Nothing else helped: the reader is not to wait for what nobody holds. */
+static int largest(struct window *w, struct pages *p, size_t len, bool demand)
+	REQUIRES(w->lock)
+{
+	struct pbuf *b;
+
+	if (!demand || !pages_wants_largest(p, len))
+		return -EBUSY;
+	lock_release(&w->lock);
+	b = pages_make_largest(p);
+	lock_acquire(&w->lock);
+	pages_add_largest(p, b);
+	return b ? -EAGAIN : -ENOMEM;
+}
+
 static int take_dec(struct window *w, size_t len, bool demand, struct pbuf **ret)
 	REQUIRES(w->lock)
 {
@@ -303,7 +318,10 @@ static int take_dec(struct window *w, size_t len, bool demand, struct pbuf **ret
 			return 0;
 	}
 	*ret = pages_take(&w->dec, len, true, demand);
-	return *ret ? 0 : exchange(w, &w->dec, len);
+	if (*ret)
+		return 0;
+	err = exchange(w, &w->dec, len);
+	return err == -EBUSY ? largest(w, &w->dec, len, demand) : err;
 }
 
 static int take_enc(struct window *w, size_t len, bool demand, struct pbuf **ret)
@@ -318,7 +336,10 @@ static int take_enc(struct window *w, size_t len, bool demand, struct pbuf **ret
 	if (err == -EAGAIN)
 		return err;
 	*ret = pages_take(&w->enc, len, true, demand);
-	return *ret ? 0 : exchange(w, &w->enc, len);
+	if (*ret)
+		return 0;
+	err = exchange(w, &w->enc, len);
+	return err == -EBUSY ? largest(w, &w->enc, len, demand) : err;
 }
 
 static int take_slot(struct window *w, bool demand, struct slot **ret) REQUIRES(w->lock)
@@ -451,7 +472,7 @@ struct fbuf *window_fbuf_get(struct window *w, size_t len, bool wait)
 	while ((err = take_enc(w, len, wait, &b)) != 0) {
 		if (err == -EAGAIN)
 			continue;
-		if (!wait)
+		if (!wait || err == -ENOMEM)
 			break;
 		window_wait_locked(w);
 	}

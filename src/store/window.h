@@ -91,7 +91,7 @@ struct slot *window_find_locked(struct window *w, const struct slot_want *q) REQ
 /*
  * A LOADING slot for a chunk that window_find_locked did not find, entered under
  * its key, with buffers, not pinned. 0; -EAGAIN: the lock was given up meanwhile,
- * look again; -EBUSY: nothing can be had without waiting for avail.
+ * look again; -EBUSY: nothing can be had without waiting for avail; -ENOMEM.
  */
 WUR int window_new_locked(struct window *w, const struct slot_want *q, struct slot **ret)
 	REQUIRES(w->lock);
@@ -106,7 +106,7 @@ void window_forget(struct window *w, const struct object_id *id);
 void window_shrink(struct window *w, struct budget *b, uint64_t bytes);
 
 /* Encoded buffers outside of slots (decode_all); NULL when there is none and
- * not @wait. */
+ * not @wait, or when out of memory. */
 struct fbuf *window_fbuf_get(struct window *w, size_t len, bool wait);
 void window_fbuf_put(struct window *w, struct fbuf *f);
 

@@ -15,6 +15,7 @@ static const struct reading_config kinds[] = {
 	{ .tier = RTIER_MEM, .threads = 0 }, /* the serial twin */
 	{ .tier = RTIER_SSD, .threads = 2 },
 	{ .tier = RTIER_MEM, .threads = 1, .budget_bytes = 40u << 20, .window_bytes = 1u << 20 },
+	{ .tier = RTIER_MEM, .threads = 2, .budget_bytes = 12u << 20, .window_bytes = 1u << 20 },
 };
 #define BAD 7u /* the chunk that is damaged: behind the first MiB */
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))

@@ -86,7 +86,7 @@ void reading_create(struct reading *f, const struct reading_config *c)
 	rc = (struct reader_config) {
 		.budget = &f->budget, .workers = f->workers, .ssd = f->tier,
 		.window_bytes = c->window_bytes ? c->window_bytes : 64u << 20,
-		.buffer_bytes = 32u << 20, .ahead_chunks = 8,
+		.buffer_bytes = c->window_bytes && c->window_bytes < 32u << 20 ? c->window_bytes : 32u << 20, .ahead_chunks = 8,
 	};
 	CHECK_EQ(reader_create(&rc, &f->reader), 0);
 	f->src = (struct read_source) {
