@@ -70,12 +70,38 @@ static int fill_block(struct ctx *c, uint64_t block)
 	return r;
 }
 
+/*
+ * btrfs makes a data block of zeros out of a hole when the size is cut inside
+ * it or grows from inside it; that would be taken for newer data. There the
+ * block gets its true content first. ext4 and XFS leave holes alone.
+ */
+static int fill_edge(struct ctx *c, uint64_t size)
+{
+	uint64_t edge = size < c->size ? size : c->size;
+	int r;
+
+	if (c->st->fs_type == FS_EXT4 || c->st->fs_type == FS_XFS || edge % STORE_BLOCK == 0 ||
+	    size == c->size)
+		return 0;
+	r = overlay_begin(c);
+	if (r == 0)
+		r = fill_block(c, round_down_u64(edge, STORE_BLOCK));
+	if (r < 0)
+		return r;
+	lock_acquire(&c->lock);
+	c->state = CTX_OVERLAY;
+	lock_release(&c->lock);
+	return 0;
+}
+
 int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len)
 {
 	uint64_t first = round_down_u64(off, STORE_BLOCK);
 	uint64_t last = round_down_u64(off + len, STORE_BLOCK);
 	int r = overlay_begin(c);
 
+	if (r == 0 && off > c->size)
+		r = fill_edge(c, off);
 	if (r == 0 && first != off)
 		r = fill_block(c, first);
 	if (r == 0 && last != off + len && (last != first || first == off))
@@ -233,6 +259,8 @@ static int truncate_sealed(struct ctx *c, uint64_t size)
 
 	if (c->rec.state == KVFS_RECORD_SWITCHED)
 		r = seal_punch_locked(c);
+	if (r == 0)
+		r = fill_edge(c, size);
 	if (r == 0 && ftruncate(c->fd, (off_t)size) < 0)
 		r = -errno;
 	if (r == 0)
