@@ -3,7 +3,7 @@
 #   test_kvlm_commands.sh KVLM MODEL TASKS
 # Exit 77 without the trained model.
 set -u
-kvlm=$1 model=$2 tasks=$3
+kvlm=$(realpath "$1") model=$2 tasks=$3
 [ -r "$model" ] && [ -r "$tasks/text.txt" ] || { echo "no model or no tasks"; exit 77; }
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
