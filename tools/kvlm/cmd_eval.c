@@ -342,8 +342,7 @@ static void print_row(const struct eval *v, size_t method)
 		score_sum(&suite[k], &s[k][ENDS]);
 		score_sum(&all, &suite[k]);
 	}
-	printf("| %-14s | %5.2f | %6.1f | %6.1f | %6.1f | %6.1f | %6.3f | %6.2f | %6.2f | %8.5f | "
-	       "%6.4f |\n",
+	printf("| `%s` | %.2f | %.1f | %.1f | %.1f | %.1f | %.3f | %.2f | %.2f | %.5f | %.4f |\n",
 	       v->methods.v[method], all.queries ? all.bits / all.queries : 0,
 	       share(s[SUITE_RECALL][EVERYWHERE].exact_match, s[SUITE_RECALL][EVERYWHERE].queries),
 	       share(s[SUITE_RECALL][ENDS].exact_match, s[SUITE_RECALL][ENDS].queries),
@@ -362,15 +361,10 @@ static void print_table(const struct eval *v)
 	for (int k = 0; k < SUITE_KINDS_; k++)
 		for (int p = 0; p < PLACES; p++)
 			score_sum(&n, &v->scores[0][k][p]);
-	printf("| method         | bits  | recall | recall |  code  |  code  |  text  |  text  |  "
-	       "all   |"
-	       "   all    |  att.  |\n"
-	       "|                | /value| any. %% | ends %% | any. %% | ends %% |  ppl   | agr. "
-	       "%% | agr. %% |"
-	       " KL nats  | error  |\n"
-	       "|----------------|------:|-------:|-------:|-------:|-------:|-------:|-------:|---"
-	       "----:|"
-	       "---------:|-------:|\n");
+	printf("| method | bits/value | recall anywhere %% | recall ends %% | code anywhere %% | "
+	       "code ends %% | text perplexity | text agreement %% | all agreement %% | "
+	       "KL nats | attention error |\n"
+	       "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
 	for (size_t i = 0; i < v->methods.n; i++)
 		print_row(v, i);
 	printf("\n%u queries, %.0f answer tokens per method\n", n.queries, n.j.n);
