@@ -13,19 +13,24 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-#include "base/mem.h"
 #include "meta_ops.h"
 #include "rig_report.h"
+
+/* What passthrough_ll's list of open descriptors leaves for inodes. */
+#define SPARE_FILES 500
 
 struct bench {
 	struct rig *g;
 	struct rig_mount ours, theirs;
-	char plain[RIG_PATH];                       /* on ext4, for walking */
-	char dir[2][RIG_PATH];                      /* ours, passthrough_ll's */
-	char exe[RIG_PATH];                         /* passthrough_ll */
-	unsigned sources;
+	char plain[RIG_PATH];         /* on ext4, for walking */
+	char dir[2][RIG_PATH];        /* of the moment: ours, passthrough_ll's */
+	char exe[RIG_PATH];           /* passthrough_ll */
+	char source[RIG_PATH];        /* what it shows */
+	unsigned sources, dirs;
+	unsigned batches, each;       /* files in turn: passthrough_ll holds each open */
 	bool have_ll;
 	struct report rep;
 };
@@ -44,27 +49,43 @@ static int compile_ll(struct rig *g, char exe[RIG_PATH])
 	return rig_run(g, argv);
 }
 
-/* On a directory of its own each time: nothing is left of earlier rounds. */
-static int start_ll(struct bench *b)
+static int new_source(struct bench *b)
 {
-	char source[RIG_PATH], leaf[32], opt[RIG_PATH + 80];
-	const char *argv[] = { b->exe, "-f", "-o", opt, b->theirs.mnt, NULL };
-	int r;
+	char leaf[32];
 
 	snprintf(leaf, sizeof(leaf), "source.%u", b->sources++);
-	r = rig_mkdir(b->g->base, leaf, source);
-	snprintf(opt, sizeof(opt), "source=%s,xattr,cache=auto,timeout=86400", source);
-	if (r == 0)
-		r = rig_mkdir(b->g->base, "passthrough_ll", b->theirs.mnt);
-	if (r == 0)
-		r = rig_fuse_start(b->g, &b->theirs, argv);
-	return r ? r : rig_mkdir(b->theirs.mnt, "many", b->dir[1]);
+	return rig_mkdir(b->g->base, leaf, b->source);
+}
+
+static int start_ll(struct bench *b)
+{
+	char opt[RIG_PATH + 80];
+	const char *argv[] = { b->exe, "-f", "-o", opt, b->theirs.mnt, NULL };
+	int r = rig_mkdir(b->g->base, "passthrough_ll", b->theirs.mnt);
+
+	snprintf(opt, sizeof(opt), "source=%s,xattr,cache=auto,timeout=86400", b->source);
+	return r ? r : rig_fuse_start(b->g, &b->theirs, argv);
+}
+
+static void plan_batches(struct bench *b)
+{
+	unsigned n = b->g->o->files, most = n;
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_max < n + SPARE_FILES)
+		most = (unsigned)lim.rlim_max - SPARE_FILES;
+	b->batches = (n + most - 1) / most;
+	b->each = n / b->batches;
+	if (b->batches > 1)
+		sbuf_addf(&b->rep.notes, "In %u batches: passthrough_ll keeps every file open, and "
+			  "%llu may be.\n", b->batches, (unsigned long long)lim.rlim_max);
 }
 
 static int set_up(struct bench *b)
 {
 	int r = rig_base(b->g, 4ull << 30);
 
+	plan_batches(b);
 	if (r == 0)
 		r = rig_mkdir(b->g->base, "plain", b->plain);
 	if (r == 0)
@@ -77,8 +98,6 @@ static int set_up(struct bench *b)
 			r = 0;
 		}
 	}
-	if (r == 0)
-		r = rig_mkdir(b->ours.mnt, "many", b->dir[0]);
 	return r;
 }
 
@@ -86,49 +105,39 @@ static int set_up(struct bench *b)
 
 typedef double (*meta_op)(const char *dir, unsigned n);
 
-static int once(struct bench *b, meta_op op, const char *dir, struct bench_times *t)
+/* Adds the seconds to *sum. */
+static int once(struct bench *b, meta_op op, const char *dir, unsigned n, double *sum)
 {
-	double s = op(dir, b->g->o->files);
+	double s = op(dir, n);
 
 	if (s < 0)
 		return rig_fail((int)s, "%s: %s", dir, err_text((int)s));
-	if (t)
-		bench_add(t, s);
+	if (sum)
+		*sum += s;
 	return rig_interrupted(b->g) ? -EINTR : 0;
 }
 
-/* Ours and theirs once each. */
-static int pair(struct bench *b, struct row *row, meta_op op, bool ours_first, bool forget)
+/* Nothing is removed between rounds: ext4 looks long for inode numbers when
+ * many have just become free. */
+static int create_batch(struct bench *b, bool ours_first, double sum[2])
 {
-	int r = 0;
+	char leaf[32];
+	int r;
 
+	snprintf(leaf, sizeof(leaf), "many.%u", b->dirs++);
+	r = rig_mkdir(b->ours.mnt, leaf, b->dir[0]);
+	if (r == 0)
+		r = new_source(b);
+	if (r == 0)
+		r = start_ll(b);
+	if (r == 0)
+		r = rig_mkdir(b->theirs.mnt, leaf, b->dir[1]);
 	for (unsigned i = 0; i < 2 && r == 0; i++) {
-		bool ours = (i == 0) == ours_first;
+		unsigned who = (i == 0) == ours_first ? 0 : 1;
 
-		if (forget)
-			rig_drop_names();
-		r = once(b, op, b->dir[ours ? 0 : 1], ours ? &row->ours : &row->theirs);
+		r = once(b, meta_create, b->dir[who], b->each, &sum[who]);
 	}
-	return r;
-}
-
-struct op_row {
-	const char *name, *what;
-	meta_op op;
-	bool forget;
-};
-
-static const struct op_row op_rows[] = {
-	{ "stat", "stat", meta_stat, true },
-	{ "open", "open+close", meta_open, false },
-	{ "getxattr", "getxattr", meta_getxattr, false },
-};
-
-static int each_dir(struct bench *b, meta_op op)
-{
-	int r = once(b, op, b->dir[0], NULL);
-
-	return r ? r : once(b, op, b->dir[1], NULL);
+	return r ? r : rig_mount_stop(b->g, &b->theirs);
 }
 
 static int row_create(struct bench *b, struct row *row)
@@ -136,55 +145,108 @@ static int row_create(struct bench *b, struct row *row)
 	int r = 0;
 
 	for (unsigned k = 0; row && k < b->g->o->rounds && r == 0; k++) {
-		rig_say("create+close: round %u of %u", k + 1, b->g->o->rounds);
-		r = start_ll(b);
-		if (r == 0)
-			r = pair(b, row, meta_create, k % 2 == 0, false);
-		if (r == 0)
-			r = once(b, meta_remove, b->dir[0], NULL);
-		if (r == 0)
-			r = rig_mount_stop(b->g, &b->theirs);
+		double sum[2] = { 0, 0 };
+
+		for (unsigned j = 0; j < b->batches && r == 0; j++) {
+			rig_say("create+close: round %u of %u", k + 1, b->g->o->rounds);
+			r = create_batch(b, k % 2 == 0, sum);
+		}
+		bench_add(&row->ours, sum[0]);
+		bench_add(&row->theirs, sum[1]);
 	}
 	return r;
 }
 
+#define OPS 3
+static const struct {
+	const char *name, *what;
+	meta_op op;
+} ops[OPS] = {
+	{ "stat", "stat", meta_stat }, /* finds names that the kernel does not know */
+	{ "open", "open+close", meta_open },
+	{ "getxattr", "getxattr", meta_getxattr },
+};
+
+/* The directories that stat, open and getxattr work on, with an xattr each;
+ * theirs is made behind passthrough_ll's back. */
+static int make_sets(struct bench *b)
+{
+	int r = new_source(b);
+
+	for (unsigned j = 0; j < b->batches && r == 0; j++) {
+		const char *parent[2] = { b->ours.mnt, b->source };
+		char leaf[32];
+
+		snprintf(leaf, sizeof(leaf), "set.%u", j);
+		for (unsigned who = 0; who < 2 && r == 0; who++) {
+			rig_say("making %u files twice", b->each);
+			r = rig_mkdir(parent[who], leaf, b->dir[who]);
+			r = r ? r : once(b, meta_create, b->dir[who], b->each, NULL);
+			r = r ? r : once(b, meta_setxattr, b->dir[who], b->each, NULL);
+		}
+	}
+	return r ? r : start_ll(b);
+}
+
+static int ops_batch(struct bench *b, unsigned j, unsigned who, double sum[OPS][2])
+{
+	int r = 0;
+
+	snprintf(b->dir[who], RIG_PATH, "%.4000s/set.%u", who ? b->theirs.mnt : b->ours.mnt, j);
+	rig_drop_names();
+	usleep(200000); /* the forgetting goes on in the servers */
+	for (unsigned i = 0; i < OPS && r == 0; i++)
+		r = once(b, ops[i].op, b->dir[who], b->each, &sum[i][who]);
+	return r;
+}
+
+static int rows_ops(struct bench *b, struct row *const row[OPS])
+{
+	int r = make_sets(b);
+
+	for (unsigned k = 0; k < b->g->o->rounds && r == 0; k++) {
+		double sum[OPS][2] = { { 0, 0 } };
+
+		for (unsigned j = 0; j < b->batches && r == 0; j++) {
+			rig_say("stat, open, getxattr: round %u of %u", k + 1, b->g->o->rounds);
+			r = ops_batch(b, j, k % 2, sum);
+			r = r ? r : ops_batch(b, j, 1 - k % 2, sum);
+		}
+		for (unsigned i = 0; i < OPS && r == 0; i++)
+			if (row[i]) {
+				bench_add(&row[i]->ours, sum[i][0]);
+				bench_add(&row[i]->theirs, sum[i][1]);
+			}
+	}
+	return r ? r : rig_mount_stop(b->g, &b->theirs);
+}
+
 static int rows_ll(struct bench *b)
 {
-	double n = b->g->o->files;
+	double n = (double)b->each * b->batches;
 	const char *ref = "passthrough_ll";
-	struct row *create, *row[3];
+	struct row *create, *row[OPS];
 	bool any = false;
 	int r;
 
 	if (!b->have_ll)
 		return 0;
 	create = report_row(&b->rep, b->g, "create", "create+close", ref, 1.0, n);
-	for (unsigned i = 0; i < 3; i++) {
-		row[i] = report_row(&b->rep, b->g, op_rows[i].name, op_rows[i].what, ref, 1.0, n);
+	for (unsigned i = 0; i < OPS; i++) {
+		row[i] = report_row(&b->rep, b->g, ops[i].name, ops[i].what, ref, 1.0, n);
 		any = any || row[i];
 	}
-	r = row_create(b, create);
-	if (r == 0 && any) {
-		rig_say("making %u files twice", b->g->o->files);
-		r = start_ll(b);
-		r = r ? r : each_dir(b, meta_create);
-		r = r ? r : each_dir(b, meta_setxattr);
-	}
-	for (unsigned k = 0; any && k < b->g->o->rounds && r == 0; k++)
-		for (unsigned i = 0; i < 3 && r == 0; i++) {
-			rig_say("%s: round %u of %u", op_rows[i].what, k + 1, b->g->o->rounds);
-			if (row[i])
-				r = pair(b, row[i], op_rows[i].op, k % 2 == 0, op_rows[i].forget);
-		}
 	for (unsigned i = 0; i < b->rep.n; i++)
 		b->rep.rows[i].ops = true;
-	return r;
+	r = row_create(b, create);
+	return r || !any ? r : rows_ops(b, row);
 }
 
 /* ---- walking ------------------------------------------------------------------- */
 
 static int walk_once(struct bench *b, bool ours, struct row *row)
 {
+	double sum = 0;
 	int r = 0;
 
 	if (ours)
@@ -192,28 +254,25 @@ static int walk_once(struct bench *b, bool ours, struct row *row)
 	rig_drop_caches();
 	if (ours && r == 0)
 		r = rig_mount_start(b->g, &b->ours, "kvcachefs", "dram=1G,settle=1h");
-	return r ? r : once(b, meta_walk, ours ? b->dir[0] : b->plain,
-			    ours ? &row->ours : &row->theirs);
+	if (r == 0)
+		r = once(b, meta_walk, ours ? b->dir[0] : b->plain, b->g->o->files, &sum);
+	bench_add(ours ? &row->ours : &row->theirs, sum);
+	return r;
 }
 
 static int row_walk(struct bench *b)
 {
 	struct row *row = report_row(&b->rep, b->g, "walk", "readdir+stat of all, restarted, cold",
 				     "ext4, cold", 1 / 1.5, b->g->o->files);
-	int r = 0;
+	int r;
 
 	if (!row)
 		return 0;
 	row->ops = true;
-	rig_say("making %u files on ext4", b->g->o->files);
-	r = once(b, meta_create, b->plain, NULL);
-	if (r == 0 && access(b->dir[0], F_OK) == 0) {
-		char one[RIG_PATH + 32];
-
-		snprintf(one, sizeof(one), "%s/context-0000000.bin", b->dir[0]);
-		if (access(one, F_OK) < 0)
-			r = once(b, meta_create, b->dir[0], NULL);
-	}
+	rig_say("making %u files twice", b->g->o->files);
+	r = once(b, meta_create, b->plain, b->g->o->files, NULL);
+	r = r ? r : rig_mkdir(b->ours.mnt, "all", b->dir[0]);
+	r = r ? r : once(b, meta_create, b->dir[0], b->g->o->files, NULL);
 	for (unsigned k = 0; k < b->g->o->rounds && r == 0; k++) {
 		rig_say("readdir+stat: round %u of %u", k + 1, b->g->o->rounds);
 		r = walk_once(b, k % 2 == 0, row);
@@ -228,8 +287,6 @@ static int run(struct bench *b)
 
 	if (r == 0)
 		r = rows_ll(b);
-	if (r == 0)
-		r = rig_mount_stop(b->g, &b->theirs);
 	return r ? r : row_walk(b);
 }
 

@@ -73,12 +73,6 @@ static int do_getxattr(int dirfd, const char *name, const char *path)
 	return getxattr(path, "user.bench", value, sizeof(value)) != 8 ? -errno : 0;
 }
 
-static int do_remove(int dirfd, const char *name, const char *path)
-{
-	(void)path;
-	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
-}
-
 double meta_create(const char *dir, unsigned n)
 {
 	return each(dir, n, do_create);
@@ -102,11 +96,6 @@ double meta_setxattr(const char *dir, unsigned n)
 double meta_getxattr(const char *dir, unsigned n)
 {
 	return each(dir, n, do_getxattr);
-}
-
-double meta_remove(const char *dir, unsigned n)
-{
-	return each(dir, n, do_remove);
 }
 
 double meta_walk(const char *dir, unsigned n)

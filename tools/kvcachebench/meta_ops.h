@@ -9,7 +9,6 @@ double meta_stat(const char *dir, unsigned n);
 double meta_open(const char *dir, unsigned n);    /* open+close */
 double meta_setxattr(const char *dir, unsigned n); /* user.bench */
 double meta_getxattr(const char *dir, unsigned n);
-double meta_remove(const char *dir, unsigned n);
 /* readdir, and stat of every entry; fails unless there are @n. */
 double meta_walk(const char *dir, unsigned n);
 
