@@ -66,6 +66,7 @@ void reading_create(struct reading *f, const struct reading_config *c)
 {
 	const struct tobj_part *parts = c->parts ? c->parts : everything;
 	unsigned n = c->parts ? c->n_parts : sizeof(everything) / sizeof(everything[0]);
+	bool small = c->window_bytes && c->window_bytes < 32u << 20;
 	struct object_id id = tobj_id(0);
 	struct reader_config rc;
 
@@ -86,7 +87,7 @@ void reading_create(struct reading *f, const struct reading_config *c)
 	rc = (struct reader_config) {
 		.budget = &f->budget, .workers = f->workers, .ssd = f->tier,
 		.window_bytes = c->window_bytes ? c->window_bytes : 64u << 20,
-		.buffer_bytes = c->window_bytes && c->window_bytes < 32u << 20 ? c->window_bytes : 32u << 20, .ahead_chunks = 8,
+		.buffer_bytes = small ? c->window_bytes : 32u << 20, .ahead_chunks = 8,
 	};
 	CHECK_EQ(reader_create(&rc, &f->reader), 0);
 	f->src = (struct read_source) {
