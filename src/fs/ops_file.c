@@ -26,7 +26,8 @@ static unsigned open_flags(const struct open_reply *o, int flags)
 			kf |= KF_OPEN_KEEP_CACHE;
 		break;
 	case SERVE_PASSTHROUGH:
-		kf |= KF_OPEN_PASSTHROUGH;
+		/* what goes wrong there is told by the write itself, or by fsync */
+		kf |= KF_OPEN_PASSTHROUGH | KF_OPEN_NOFLUSH;
 		break;
 	case SERVE_PASSTHROUGH_DIRECT:
 		kf |= KF_OPEN_PASSTHROUGH | KF_OPEN_DIRECT_IO | KF_OPEN_PARALLEL_DIRECT_WRITES;
