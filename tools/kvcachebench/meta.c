@@ -83,7 +83,8 @@ static void plan_batches(struct bench *b)
 
 static int set_up(struct bench *b)
 {
-	int r = rig_base(b->g, 4ull << 30);
+	unsigned all = (b->g->o->rounds * 2 + 4) * b->g->o->files;
+	int r = rig_base(b->g, (uint64_t)all * 1024 + (2ull << 30), all);
 
 	plan_batches(b);
 	if (r == 0)

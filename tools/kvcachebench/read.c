@@ -75,7 +75,7 @@ static int set_up(struct bench *b)
 		if (!b->buf[i])
 			return rig_fail(-ENOMEM, "no memory for the destination buffers");
 	}
-	r = rig_base(b->g, all * 3);
+	r = rig_base(b->g, all * 3, 0);
 	if (r < 0)
 		return r;
 	rig_throttle_init(b->g);

@@ -93,8 +93,10 @@ WUR int rig_find(const char *given, const char *built, const char *name, char pa
 WUR int rig_loop_mount(struct rig *g, const char *name, uint64_t bytes, const char *const mkfs[],
 		       const char *fstype, const char *options, char path[RIG_PATH]);
 WUR int rig_btrfs(struct rig *g, uint64_t bytes, char path[RIG_PATH]);
-/* base: in the scratch directory if that is ext4, else on a loop device. */
-WUR int rig_base(struct rig *g, uint64_t bytes);
+/* base: in the scratch directory if that is ext4, else, or for many @files (0: only
+ * a few), on a loop device: where many were removed lately, ext4 searches long
+ * for inode numbers. */
+WUR int rig_base(struct rig *g, uint64_t bytes, unsigned files);
 void rig_drop_caches(void);
 /* Frees directory entries and inodes only. */
 void rig_drop_names(void);

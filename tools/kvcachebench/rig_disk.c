@@ -118,9 +118,20 @@ int rig_btrfs(struct rig *g, uint64_t bytes, char path[RIG_PATH])
 			      path);
 }
 
-int rig_base(struct rig *g, uint64_t bytes)
+/* Room for @files on a fresh filesystem. */
+static int base_on_loop(struct rig *g, uint64_t bytes, unsigned files)
 {
-	static const char *const mkfs[] = { "mkfs.ext4", "-q", "-F", NULL };
+	char inodes[32];
+	const char *const mkfs[] = { "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", "-N",
+				     inodes, NULL };
+
+	snprintf(inodes, sizeof(inodes), "%u", files + 1000);
+	g->base_on_loop = true;
+	return rig_loop_mount(g, "ext4", bytes + (2ull << 30), mkfs, "ext4", NULL, g->base);
+}
+
+int rig_base(struct rig *g, uint64_t bytes, unsigned files)
+{
 	struct statfs s;
 
 	if (statfs(g->scratch, &s) < 0)
@@ -128,8 +139,7 @@ int rig_base(struct rig *g, uint64_t bytes)
 	if ((uint64_t)s.f_bavail * (uint64_t)s.f_bsize < bytes + (4ull << 30))
 		return rig_fail(-ENOSPC, "%s: %llu GiB of free space are needed", g->scratch,
 				(unsigned long long)((bytes >> 30) + 4));
-	g->base_on_loop = (unsigned long)s.f_type != EXT4_SUPER_MAGIC;
-	if (g->base_on_loop)
-		return rig_loop_mount(g, "ext4", bytes + (2ull << 30), mkfs, "ext4", NULL, g->base);
+	if (files || (unsigned long)s.f_type != EXT4_SUPER_MAGIC)
+		return base_on_loop(g, bytes, files ? files : 10000);
 	return rig_mkdir(g->scratch, "ext4", g->base);
 }

@@ -47,7 +47,7 @@ static int set_up(struct bench *b)
 	r = io_pread_all(fd, b->buf, b->c.bytes[0], 0);
 	io_close(&fd);
 	if (r == 0)
-		r = rig_base(b->g, large * 4 + (8ull << 30));
+		r = rig_base(b->g, large * 4 + (8ull << 30), 0);
 	if (r == 0)
 		r = rig_mkdir(b->g->base, "plain", b->ext4);
 	snprintf(options, sizeof(options), "dram=6G,settle=1h");
