@@ -107,7 +107,7 @@ static int check_mountpoint(struct options *o, struct sbuf *why)
 	if (stat(o->mountpoint, &st) < 0) {
 		r = -errno;
 		sbuf_addf(why, "mountpoint %s: %s%s", o->mountpoint, strerror(-r),
-			  r == -ENOENT ? "; create it with mkdir"
+			  r == -ENOENT     ? "; create it with mkdir"
 			  : r == -ENOTCONN ? "; a dead mount is in the way, remove it with "
 					     "fusermount3 -u (or umount)"
 					   : "");
@@ -123,8 +123,10 @@ static int check_mountpoint(struct options *o, struct sbuf *why)
 		return r;
 	}
 	if (mounted_already(o->mountpoint, source, sizeof(source))) {
-		sbuf_addf(why, "mountpoint %s is in use: %s is mounted there; unmount it with "
-			       "fusermount3 -u %s", o->mountpoint, source, o->mountpoint);
+		sbuf_addf(why,
+			  "mountpoint %s is in use: %s is mounted there; unmount it with "
+			  "fusermount3 -u %s",
+			  o->mountpoint, source, o->mountpoint);
 		return -EBUSY;
 	}
 	return 0;
@@ -148,8 +150,9 @@ int check_paths(struct options *o, struct sbuf *why)
 	if (r < 0)
 		return r;
 	if (path_within(o->store, o->mountpoint) || path_within(o->mountpoint, o->store)) {
-		sbuf_addf(why, "store %s and mountpoint %s must not be the same or lie within each "
-			       "other; choose a mountpoint outside the store",
+		sbuf_addf(why,
+			  "store %s and mountpoint %s must not be the same or lie within each "
+			  "other; choose a mountpoint outside the store",
 			  o->store, o->mountpoint);
 		return -EINVAL;
 	}

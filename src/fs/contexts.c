@@ -19,15 +19,15 @@
 struct contexts {
 	struct fs *fs; /* borrowed */
 	pthread_t thread;
-	struct lock reader; /* one read at a time; taken before lock */
+	struct lock reader;   /* one read at a time; taken before lock */
 	bool running GUARDED; /* by reader: the thread is to be joined */
 	struct lock lock;
 	struct cond filled, emptied;
-	struct sbuf buf GUARDED;  /* by lock: produced, not yet read from `taken` on */
-	size_t taken GUARDED;     /* by lock */
-	uint64_t off GUARDED;     /* by lock: file offset of buf.s[taken] */
-	bool ended GUARDED;       /* by lock: the producer is through */
-	bool stop GUARDED;        /* by lock: nobody reads any more */
+	struct sbuf buf GUARDED; /* by lock: produced, not yet read from `taken` on */
+	size_t taken GUARDED;    /* by lock */
+	uint64_t off GUARDED;    /* by lock: file offset of buf.s[taken] */
+	bool ended GUARDED;      /* by lock: the producer is through */
+	bool stop GUARDED;       /* by lock: nobody reads any more */
 };
 
 static const char *state_name(enum ctx_state s)
@@ -67,7 +67,10 @@ static void add_field(struct sbuf *out, const char *s)
 void contexts_line(const char *path, const struct ctx_info *i, struct sbuf *out)
 {
 	sbuf_addf(out, "%s\t%s\t%d\t%d\t%llu\t%llu\t%llu\t%llu\t%llu\t%.4g\t%g\t%llu\t",
-		  state_name(i->state), i->has_copy ? "copy" : i->in_dram ? "dram" : "ssd",
+		  state_name(i->state),
+		  i->has_copy  ? "copy"
+		  : i->in_dram ? "dram"
+			       : "ssd",
 		  i->pinned, i->damaged, (unsigned long long)i->logical_bytes,
 		  (unsigned long long)i->stored_bytes, (unsigned long long)i->replica_bytes,
 		  (unsigned long long)i->copy_bytes, (unsigned long long)i->hits, i->frequency,

@@ -164,8 +164,9 @@ void control_readdir(fuse_req_t req, size_t size, off_t off, bool plus)
 	}
 	for (size_t i = (size_t)off; i < CONTROL_FILES + 2; i++) {
 		const char *name = i == 0 ? "." : i == 1 ? ".." : control_files[i - 2].name;
-		fuse_ino_t ino = i == 0 ? FS_INO_CONTROL : i == 1 ? FUSE_ROOT_ID
-								  : FS_INO_CONTROL + i - 1;
+		fuse_ino_t ino = i == 0   ? FS_INO_CONTROL
+				 : i == 1 ? FUSE_ROOT_ID
+					  : FS_INO_CONTROL + i - 1;
 		struct fuse_entry_param e;
 		size_t need;
 

@@ -57,8 +57,8 @@ static void add_paths(struct sbuf *out, unsigned paths)
 
 static void status_store(const struct store_status *s, struct sbuf *out)
 {
-	sbuf_addf(out, "%-22s %llu, %llu of them sealed\n", "files",
-		  (unsigned long long)s->files, (unsigned long long)s->files_sealed);
+	sbuf_addf(out, "%-22s %llu, %llu of them sealed\n", "files", (unsigned long long)s->files,
+		  (unsigned long long)s->files_sealed);
 	sbuf_addf(out, "%-22s %llu open, %llu known to the kernel\n", "in use",
 		  (unsigned long long)s->opens, (unsigned long long)s->nodes);
 	sbuf_addf(out, "%-22s %llu waiting, %llu running\n", "sealing",
@@ -105,10 +105,8 @@ void control_status(struct fs *fs, struct sbuf *out)
 	status_store(&s, out);
 	if (scrub.running || scrub.files_total)
 		sbuf_addf(out, "%-22s %s, %llu of %llu files, %llu damaged\n", "scrub",
-			  scrub.running ? "running" : "done",
-			  (unsigned long long)scrub.files_done,
-			  (unsigned long long)scrub.files_total,
-			  (unsigned long long)scrub.damaged);
+			  scrub.running ? "running" : "done", (unsigned long long)scrub.files_done,
+			  (unsigned long long)scrub.files_total, (unsigned long long)scrub.damaged);
 	add_paths(out, s.paths);
 	fs_dump_features(fs, out);
 }
@@ -132,7 +130,8 @@ static void counter_cb(void *arg, const char *name, const char *help, uint64_t v
 	size_t n = 0, len;
 
 	for (; *name && n + 8 < sizeof(clean); name++)
-		clean[n++] = isalnum((unsigned char)*name) ? (char)tolower((unsigned char)*name) : '_';
+		clean[n++] = isalnum((unsigned char)*name) ? (char)tolower((unsigned char)*name)
+							   : '_';
 	clean[n] = '\0';
 	len = strlen("_total");
 	if (n < len || strcmp(clean + n - len, "_total") != 0)
@@ -159,16 +158,27 @@ static void metrics_budget(struct sbuf *out, const struct store_status *s)
 static void metrics_requests(struct fs *fs, struct sbuf *out)
 {
 	static const char *const names[KF_OPCODES] = {
-		[0] = "other", [1] = "lookup", [2] = "forget", [3] = "getattr", [4] = "setattr",
-		[5] = "readlink", [6] = "symlink", [8] = "mknod", [9] = "mkdir", [10] = "unlink",
-		[11] = "rmdir", [12] = "rename", [13] = "link", [14] = "open", [15] = "read",
-		[16] = "write", [17] = "statfs", [18] = "release", [20] = "fsync",
-		[21] = "setxattr", [22] = "getxattr", [23] = "listxattr", [24] = "removexattr",
-		[25] = "flush", [26] = "init", [27] = "opendir", [28] = "readdir",
-		[29] = "releasedir", [30] = "fsyncdir", [35] = "create", [36] = "interrupt",
-		[39] = "ioctl", [42] = "batch_forget", [43] = "fallocate", [44] = "readdirplus",
-		[45] = "rename2", [46] = "lseek", [47] = "copy_file_range", [50] = "syncfs",
-		[51] = "tmpfile", [52] = "statx",
+		[0] = "other",         [1] = "lookup",
+		[2] = "forget",        [3] = "getattr",
+		[4] = "setattr",       [5] = "readlink",
+		[6] = "symlink",       [8] = "mknod",
+		[9] = "mkdir",         [10] = "unlink",
+		[11] = "rmdir",        [12] = "rename",
+		[13] = "link",         [14] = "open",
+		[15] = "read",         [16] = "write",
+		[17] = "statfs",       [18] = "release",
+		[20] = "fsync",        [21] = "setxattr",
+		[22] = "getxattr",     [23] = "listxattr",
+		[24] = "removexattr",  [25] = "flush",
+		[26] = "init",         [27] = "opendir",
+		[28] = "readdir",      [29] = "releasedir",
+		[30] = "fsyncdir",     [35] = "create",
+		[36] = "interrupt",    [39] = "ioctl",
+		[42] = "batch_forget", [43] = "fallocate",
+		[44] = "readdirplus",  [45] = "rename2",
+		[46] = "lseek",        [47] = "copy_file_range",
+		[50] = "syncfs",       [51] = "tmpfile",
+		[52] = "statx",
 	};
 
 	metric(out, "fuse_requests_total", "counter", "Requests of the kernel, by kind.");

@@ -39,13 +39,13 @@ struct fs_features {
 enum handle_kind { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_CONTEXTS };
 /* What fi->fh points to. Created by open, opendir, create; gone with release. */
 struct handle {
-	struct list link;       /* in fs->handles */
+	struct list link; /* in fs->handles */
 	enum handle_kind kind;
-	bool writable_backing;  /* mapped writes may change times unseen */
-	struct file *file;      /* owned, HANDLE_FILE */
-	struct dirh *dir;       /* owned, HANDLE_DIR; NULL for the control directory */
-	struct lock lock;       /* serialises readers of dir and of control text */
-	struct sbuf text;       /* HANDLE_TEXT */
+	bool writable_backing;     /* mapped writes may change times unseen */
+	struct file *file;         /* owned, HANDLE_FILE */
+	struct dirh *dir;          /* owned, HANDLE_DIR; NULL for the control directory */
+	struct lock lock;          /* serialises readers of dir and of control text */
+	struct sbuf text;          /* HANDLE_TEXT */
 	struct contexts *contexts; /* owned, HANDLE_CONTEXTS */
 };
 
@@ -60,18 +60,18 @@ struct fs {
 	struct fuse_session *se;   /* owned */
 	struct fs_features feat;
 	struct follow follow;
-	struct notifier *notify;   /* owned */
-	struct workers *steer;     /* owned: long operations asked for by xattr */
+	struct notifier *notify;    /* owned */
+	struct workers *steer;      /* owned: long operations asked for by xattr */
 	struct server_set *servers; /* owned */
-	struct lock lock;          /* handles, scratch */
+	struct lock lock;           /* handles, scratch */
 	struct list handles GUARDED;
 	void *scratch[FS_SCRATCH_KEEP] GUARDED; /* last in, first out: cache-warm */
 	unsigned n_scratch GUARDED;
-	_Atomic unsigned n_contexts;   /* open listings of contexts */
-	_Atomic bool suid_seen;        /* a file with S_ISUID or S_ISGID was shown to the kernel */
+	_Atomic unsigned n_contexts; /* open listings of contexts */
+	_Atomic bool suid_seen;      /* a file with S_ISUID or S_ISGID was shown to the kernel */
 	_Atomic uint64_t requests[KF_OPCODES];
-	uint64_t started_ns;           /* CLOCK_REALTIME */
-	uint64_t refused_log;          /* log_limited state of refused settings */
+	uint64_t started_ns;  /* CLOCK_REALTIME */
+	uint64_t refused_log; /* log_limited state of refused settings */
 	bool mounted;
 };
 

@@ -36,8 +36,7 @@ void init_conn(void *userdata, struct fuse_conn_info *conn)
 	/* The store says when pages are stale; guessing by mtime would drop
 	 * the cache after each of our own writes. */
 	conn_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true);
-	conn_want(conn, FUSE_CAP_AUTO_INVAL_DATA,
-		  !(conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA));
+	conn_want(conn, FUSE_CAP_AUTO_INVAL_DATA, !(conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA));
 	conn_want(conn, FUSE_CAP_WRITEBACK_CACHE, false); /* loses data on short replies */
 	conn_want(conn, FUSE_CAP_ASYNC_READ, true);
 	conn_want(conn, FUSE_CAP_ASYNC_DIO, true);

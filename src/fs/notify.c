@@ -21,8 +21,8 @@ struct note {
 	struct list fifo;   /* in notifier.fifo */
 	struct note *chain; /* same bucket */
 	uint64_t hash;
-	fuse_ino_t ino;     /* the inode, or the directory of name */
-	size_t name_len;    /* 0: pages of ino */
+	fuse_ino_t ino;  /* the inode, or the directory of name */
+	size_t name_len; /* 0: pages of ino */
 	char name[];
 };
 

@@ -104,7 +104,10 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 {
 	struct handle *h = handle_of(fi);
 	struct listing l = {
-		.req = req, .fs = fs_of(req), .ino = ino, .plus = plus,
+		.req = req,
+		.fs = fs_of(req),
+		.ino = ino,
+		.plus = plus,
 		.len = size < DIR_REPLY_MAX ? size : DIR_REPLY_MAX,
 	};
 	int r;

@@ -44,8 +44,8 @@ const struct option_def option_table[] = {
 	  "what df counts: stored bytes, or bytes as written" },
 	{ "strictwrite", OPTION_FLAG, FIELD(strictwrite), 0, 1, "no", NULL, false,
 	  "never let the kernel write past the daemon, so that ssd is exact" },
-	{ "paths", OPTION_CHOICE, FIELD(paths), 0, 0, "auto", "auto|passthrough|stream|cached", false,
-	  "ways of serving open files that may be used" },
+	{ "paths", OPTION_CHOICE, FIELD(paths), 0, 0, "auto", "auto|passthrough|stream|cached",
+	  false, "ways of serving open files that may be used" },
 	{ "follow", OPTION_CHOICE, FIELD(follow), 0, 0, "auto", "auto|off", false,
 	  "serve a lone client on the CPU that it runs on" },
 	{ "allow_other", OPTION_FLAG, FIELD(allow_other), 0, 1, "no", NULL, false,
@@ -59,13 +59,17 @@ const size_t option_count = sizeof(option_table) / sizeof(option_table[0]);
 
 /* Generic mount options. dev and suid are dropped, not honoured: mount.fuse
  * adds them by itself, and this filesystem is always nodev and nosuid. */
-static const char *const opts_kernel[] = { "noexec", "exec", "noatime", "atime", "sync", "async",
-					   "dirsync" };
+static const char *const opts_kernel[] = { "noexec", "exec",  "noatime", "atime",
+					   "sync",   "async", "dirsync" };
 static const char *const opts_ignored[] = {
-	"rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group",
-	"nofail", "_netdev", "dev", "suid", "nodev", "nosuid", "relatime", "norelatime",
-	"strictatime", "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
-	"default_permissions", "silent", "loud", "mand", "nomand", "iversion", "noiversion",
+	"rw",         "defaults",    "auto",          "noauto",
+	"user",       "nouser",      "users",         "owner",
+	"group",      "nofail",      "_netdev",       "dev",
+	"suid",       "nodev",       "nosuid",        "relatime",
+	"norelatime", "strictatime", "nostrictatime", "diratime",
+	"nodiratime", "lazytime",    "nolazytime",    "default_permissions",
+	"silent",     "loud",        "mand",          "nomand",
+	"iversion",   "noiversion",
 };
 
 static bool name_in(const char *const *list, size_t n, const char *name)
@@ -381,13 +385,14 @@ void options_fini(struct options *o)
 
 void options_help(struct sbuf *out)
 {
-	sbuf_adds(out, "usage: kvcachefs STORE MOUNTPOINT [-o name=value,...] [-f]\n\n"
-		       "Mounts the KV caches in directory STORE at MOUNTPOINT. STORE is created when\n"
-		       "it does not exist. Unmount with: fusermount3 -u MOUNTPOINT\n\n"
-		       "  -f, --foreground  stay in the foreground, log to standard error\n"
-		       "  -h, --help        this text\n"
-		       "  -V, --version     the version\n\n"
-		       "Options (-o):\n");
+	sbuf_adds(out,
+		  "usage: kvcachefs STORE MOUNTPOINT [-o name=value,...] [-f]\n\n"
+		  "Mounts the KV caches in directory STORE at MOUNTPOINT. STORE is created when\n"
+		  "it does not exist. Unmount with: fusermount3 -u MOUNTPOINT\n\n"
+		  "  -f, --foreground  stay in the foreground, log to standard error\n"
+		  "  -h, --help        this text\n"
+		  "  -V, --version     the version\n\n"
+		  "Options (-o):\n");
 	for (size_t i = 0; i < option_count; i++) {
 		const struct option_def *d = &option_table[i];
 
@@ -396,8 +401,9 @@ void options_help(struct sbuf *out)
 		option_allowed(d, out);
 		sbuf_addf(out, "; default %s\n", d->def);
 	}
-	sbuf_adds(out, "\nThe usual mount options (noexec, noatime, x-*, _netdev, ...) are accepted.\n"
-		       "More: kvcachefs(8), kvcachectl(1), kvcachefs-xattr(7)\n");
+	sbuf_adds(out,
+		  "\nThe usual mount options (noexec, noatime, x-*, _netdev, ...) are accepted.\n"
+		  "More: kvcachefs(8), kvcachectl(1), kvcachefs-xattr(7)\n");
 }
 
 const char *options_choice(const char *name, unsigned index, char *buf, size_t len)

@@ -14,9 +14,9 @@
 #include "base/sbuf.h"
 
 enum option_type {
-	OPTION_BYTES,  /* "8G" */
-	OPTION_SHARE,  /* bytes, or "25%" of a total that main fills in */
-	OPTION_NS,     /* "250ms" */
+	OPTION_BYTES, /* "8G" */
+	OPTION_SHARE, /* bytes, or "25%" of a total that main fills in */
+	OPTION_NS,    /* "250ms" */
 	OPTION_UINT,
 	OPTION_NUMBER, /* decimal fraction */
 	OPTION_FLAG,   /* present, or =yes|no */

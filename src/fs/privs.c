@@ -26,8 +26,9 @@
 /* File operations on behalf of any user, trusted.* xattrs and passthrough
  * (SYS_ADMIN), leases on others' files, devices by mknod. */
 static const unsigned char caps_kept[] = {
-	CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID,
-	CAP_SETUID, CAP_SETGID, CAP_LEASE, CAP_MKNOD, CAP_SETFCAP, CAP_SYS_ADMIN, CAP_SYS_NICE,
+	CAP_CHOWN,      CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,
+	CAP_FSETID,     CAP_SETUID,       CAP_SETGID,          CAP_LEASE,
+	CAP_MKNOD,      CAP_SETFCAP,      CAP_SYS_ADMIN,       CAP_SYS_NICE,
 #if LEAK_CHECKER
 	CAP_SYS_PTRACE,
 #endif

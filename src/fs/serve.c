@@ -37,19 +37,19 @@ struct server {
 	struct fs *fs;    /* borrowed */
 	pthread_t thread;
 	_Atomic pid_t tid;
-	_Atomic bool gone; /* about to return: join it */
-	long switches;     /* context switches when the last request came */
+	_Atomic bool gone;   /* about to return: join it */
+	long switches;       /* context switches when the last request came */
 	struct fuse_buf buf; /* owned memory */
 };
 
 struct server_set {
 	struct lock lock;
-	struct list all GUARDED;  /* by lock */
-	unsigned total GUARDED;   /* by lock */
-	unsigned base;            /* threads that always wait */
-	_Atomic unsigned idle;    /* threads in read() */
+	struct list all GUARDED; /* by lock */
+	unsigned total GUARDED;  /* by lock */
+	unsigned base;           /* threads that always wait */
+	_Atomic unsigned idle;   /* threads in read() */
 	_Atomic bool stopping;
-	int ended_fd;             /* owned eventfd */
+	int ended_fd; /* owned eventfd */
 };
 
 static int server_spawn(struct fs *fs);
@@ -57,8 +57,8 @@ static int server_spawn(struct fs *fs);
 /* Requests that say nothing about who is being waited for. */
 static bool opcode_is_aside(uint32_t op)
 {
-	return op == KF_FORGET || op == KF_BATCH_FORGET || op == KF_INTERRUPT ||
-	       op == KF_RELEASE || op == KF_RELEASEDIR || op == KF_DESTROY || op == KF_INIT;
+	return op == KF_FORGET || op == KF_BATCH_FORGET || op == KF_INTERRUPT || op == KF_RELEASE ||
+	       op == KF_RELEASEDIR || op == KF_DESTROY || op == KF_INIT;
 }
 
 static void mark_kill(uint32_t *flags)
@@ -147,7 +147,7 @@ static void servers_follow(struct fs *fs)
 	struct server_set *set = fs->servers;
 
 	lock_acquire(&set->lock);
-	list_for_each(l, &set->all) {
+	list_for_each (l, &set->all) {
 		struct server *s = container_of(l, struct server, link);
 
 		if (s->tid && !s->gone)
@@ -252,7 +252,7 @@ static void *server_main(void *arg)
 /* Joins threads that have left by themselves. */
 static void servers_reap(struct server_set *set) REQUIRES(set->lock)
 {
-	list_for_each_safe(l, tmp, &set->all) {
+	list_for_each_safe (l, tmp, &set->all) {
 		struct server *s = container_of(l, struct server, link);
 
 		if (!s->gone)
@@ -333,7 +333,7 @@ static bool servers_kick(struct server_set *set)
 
 	lock_acquire(&set->lock);
 	servers_reap(set);
-	list_for_each(l, &set->all) {
+	list_for_each (l, &set->all) {
 		pthread_kill(container_of(l, struct server, link)->thread, SIGUSR1);
 		any = true;
 	}

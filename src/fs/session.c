@@ -225,8 +225,9 @@ void fs_dump_features(const struct fs *fs, struct sbuf *out)
 
 	snprintf(why, sizeof(why), "off (%s)",
 		 f->passthrough_err == EPERM ? "needs root"
-		 : f->passthrough_err == EOPNOTSUPP ? "needs kernel 6.9 or later with FUSE passthrough"
-						    : strerror(f->passthrough_err));
+		 : f->passthrough_err == EOPNOTSUPP
+			 ? "needs kernel 6.9 or later with FUSE passthrough"
+			 : strerror(f->passthrough_err));
 	feature(out, "passthrough", f->passthrough, why);
 	feature(out, "streaming with mmap", f->want & KF_DIRECT_IO_ALLOW_MMAP,
 		ext ? "off (needs kernel 6.6 or later)" : "off (kernel too old)");

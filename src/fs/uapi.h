@@ -33,9 +33,20 @@
 
 /* Requests looked at before libfuse sees them. */
 enum kf_opcode {
-	KF_LOOKUP = 1, KF_FORGET = 2, KF_GETATTR = 3, KF_OPEN = 14, KF_READ = 15, KF_WRITE = 16,
-	KF_RELEASE = 18, KF_INIT = 26, KF_RELEASEDIR = 29, KF_CREATE = 35, KF_INTERRUPT = 36,
-	KF_DESTROY = 38, KF_BATCH_FORGET = 42, KF_SYNCFS = 50,
+	KF_LOOKUP = 1,
+	KF_FORGET = 2,
+	KF_GETATTR = 3,
+	KF_OPEN = 14,
+	KF_READ = 15,
+	KF_WRITE = 16,
+	KF_RELEASE = 18,
+	KF_INIT = 26,
+	KF_RELEASEDIR = 29,
+	KF_CREATE = 35,
+	KF_INTERRUPT = 36,
+	KF_DESTROY = 38,
+	KF_BATCH_FORGET = 42,
+	KF_SYNCFS = 50,
 	KF_OPCODES = 64, /* bound of our counters; unknown ones share slot 0 */
 };
 

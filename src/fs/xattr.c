@@ -13,9 +13,13 @@
 #include "layouts/layout.h"
 
 const struct xattr_def xattr_table[KVCACHEFS_XATTR_IDS] = {
-#define X(id, name, kind, on, set, value, help)                                             \
-	[KVCACHEFS_XATTR_ID_##id] = { KVCACHEFS_XATTR_PREFIX name, KVCACHEFS_XATTR_##kind, \
-				      KVCACHEFS_XATTR_##on, KVCACHEFS_XATTR_##set, value, help },
+#define X(id, name, kind, on, set, value, help)                    \
+	[KVCACHEFS_XATTR_ID_##id] = { KVCACHEFS_XATTR_PREFIX name, \
+				      KVCACHEFS_XATTR_##kind,      \
+				      KVCACHEFS_XATTR_##on,        \
+				      KVCACHEFS_XATTR_##set,       \
+				      value,                       \
+				      help },
 	KVCACHEFS_XATTRS(X)
 #undef X
 };
@@ -64,9 +68,9 @@ static int show_info(const struct ctx_info *i, int id, struct sbuf *out)
 	case KVCACHEFS_XATTR_ID_TIER:
 		return show_text(i->has_copy ? "copy" : i->in_dram ? "dram" : "ssd", out);
 	case KVCACHEFS_XATTR_ID_RATIO:
-		sbuf_addf(out, "%.3f", i->stored_bytes ? (double)i->logical_bytes /
-								 (double)i->stored_bytes
-						       : 1.0);
+		sbuf_addf(out, "%.3f",
+			  i->stored_bytes ? (double)i->logical_bytes / (double)i->stored_bytes
+					  : 1.0);
 		return 0;
 	case KVCACHEFS_XATTR_ID_FREQUENCY:
 		sbuf_addf(out, "%.4g", i->frequency);
@@ -128,8 +132,7 @@ static int show_root(struct fs *fs, int id, struct sbuf *out)
 	if (id == KVCACHEFS_XATTR_ID_SCRUB) {
 		store_scrub_status(fs->st, &scrub);
 		sbuf_addf(out, "%s files=%llu/%llu bytes=%llu damaged=%llu",
-			  scrub.running ? "running" : "idle",
-			  (unsigned long long)scrub.files_done,
+			  scrub.running ? "running" : "idle", (unsigned long long)scrub.files_done,
 			  (unsigned long long)scrub.files_total,
 			  (unsigned long long)scrub.bytes_done, (unsigned long long)scrub.damaged);
 		return 0;
@@ -225,13 +228,16 @@ static int check_value(const struct xattr_change *c, struct sbuf *why)
 		return units_parse_bool(v, &b) < 0 ? refuse(why, -EINVAL, "takes 1 or 0") : 0;
 	if (strcmp(want, "LEVEL") == 0)
 		return units_parse_double(v, 0, 1, &d) < 0
-			       ? refuse(why, -EINVAL, "takes a number from 0 to 1") : 0;
+			       ? refuse(why, -EINVAL, "takes a number from 0 to 1")
+			       : 0;
 	if (strcmp(want, "SECONDS") == 0)
 		return units_parse_double(v, 0, 1e9, &d) < 0
-			       ? refuse(why, -EINVAL, "takes seconds from 0 to 1e9") : 0;
+			       ? refuse(why, -EINVAL, "takes seconds from 0 to 1e9")
+			       : 0;
 	if (strcmp(want, "BYTES") == 0)
 		return units_parse_bytes(v, &u) < 0
-			       ? refuse(why, -EINVAL, "takes a size such as 8G") : 0;
+			       ? refuse(why, -EINVAL, "takes a size such as 8G")
+			       : 0;
 	if (check_choice(want, v) == 0)
 		return 0;
 	sbuf_addf(why, "takes one of %s", want);
@@ -241,8 +247,9 @@ static int check_value(const struct xattr_change *c, struct sbuf *why)
 int xattr_check(const struct xattr_change *c, const struct stat *attr, struct sbuf *why)
 {
 	const struct xattr_def *d = &xattr_table[c->id];
-	unsigned on = S_ISREG(attr->st_mode) ? KVCACHEFS_XATTR_FILE
-		      : S_ISDIR(attr->st_mode) ? KVCACHEFS_XATTR_DIR : 0;
+	unsigned on = S_ISREG(attr->st_mode)   ? KVCACHEFS_XATTR_FILE
+		      : S_ISDIR(attr->st_mode) ? KVCACHEFS_XATTR_DIR
+					       : 0;
 
 	if (c->node == c->fs->root)
 		on |= KVCACHEFS_XATTR_ROOT;
@@ -251,8 +258,9 @@ int xattr_check(const struct xattr_change *c, const struct stat *attr, struct sb
 	if (!(d->on & on))
 		return refuse(why, -EINVAL,
 			      d->on == KVCACHEFS_XATTR_ROOT ? "only the root of the mount has it"
-			      : d->on == KVCACHEFS_XATTR_FILE ? "only regular files have it"
-							      : "only files and directories have it");
+			      : d->on == KVCACHEFS_XATTR_FILE
+				      ? "only regular files have it"
+				      : "only files and directories have it");
 	if (c->who != 0 && c->who != attr->st_uid)
 		return refuse(why, -EPERM, "only the owner or root may set it");
 	return check_value(c, why);

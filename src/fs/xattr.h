@@ -7,9 +7,9 @@
 #include "kvcachefs/xattr.h"
 
 struct xattr_def {
-	const char *name;  /* with its prefix */
+	const char *name; /* with its prefix */
 	enum kvcachefs_xattr_kind kind;
-	unsigned on;       /* enum kvcachefs_xattr_on */
+	unsigned on; /* enum kvcachefs_xattr_on */
 	enum kvcachefs_xattr_set set;
 	const char *value; /* type or choices */
 	const char *help;
@@ -31,7 +31,7 @@ struct xattr_change {
 	struct node *node;
 	int id;
 	uid_t who;
-	int flags;         /* of setxattr(2) */
+	int flags; /* of setxattr(2) */
 	size_t len;
 	char value[XATTR_VALUE_MAX + 1]; /* NUL-terminated */
 };

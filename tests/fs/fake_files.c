@@ -73,8 +73,8 @@ int store_openat(struct store *st, struct node *n, int flags, const struct calle
 		return -ENOMEM;
 	fake_path(n, path);
 	/* read back what was written around a page: always readable */
-	f->fd = open(path, (acc == O_WRONLY ? O_RDWR : acc) | (flags & (O_TRUNC | O_SYNC)) |
-				   O_CLOEXEC);
+	f->fd = open(path,
+		     (acc == O_WRONLY ? O_RDWR : acc) | (flags & (O_TRUNC | O_SYNC)) | O_CLOEXEC);
 	if (f->fd < 0) {
 		int r = -errno;
 
@@ -311,7 +311,8 @@ void store_each_counter(struct store *st,
 }
 
 void store_each_context(struct store *st,
-			bool (*cb)(void *arg, const char *path, const struct ctx_info *i), void *arg)
+			bool (*cb)(void *arg, const char *path, const struct ctx_info *i),
+			void *arg)
 {
 	const char *s = getenv("KVCACHEFS_FAKE_CONTEXTS");
 	unsigned long n = s ? strtoul(s, NULL, 10) : 0;

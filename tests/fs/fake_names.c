@@ -195,8 +195,7 @@ int store_setattr(struct store *st, struct node *n, struct file *f, const struct
 		r = fake_err(chmod(path, attr->st_mode & 07777));
 	if (r == 0 && (set & SET_SIZE))
 		r = fake_err(f ? ftruncate(f->fd, attr->st_size) : truncate(path, attr->st_size));
-	if (r == 0 && (set & SET_KILL_SUIDGID) && fstat(n->fd, &now) == 0 &&
-	    S_ISREG(now.st_mode)) {
+	if (r == 0 && (set & SET_KILL_SUIDGID) && fstat(n->fd, &now) == 0 && S_ISREG(now.st_mode)) {
 		mode_t kill = S_ISUID | (now.st_mode & S_IXGRP ? S_ISGID : 0);
 
 		if (now.st_mode & kill)

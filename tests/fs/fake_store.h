@@ -15,11 +15,11 @@
 #define FAKE_BUCKETS 4096u
 
 struct node {
-	struct node *chain;     /* same bucket; under store.lock */
-	uint64_t refs;          /* under store.lock */
+	struct node *chain; /* same bucket; under store.lock */
+	uint64_t refs;      /* under store.lock */
 	dev_t dev;
 	ino_t ino;
-	int fd;                 /* owned, O_PATH */
+	int fd; /* owned, O_PATH */
 	bool pinned;
 	/* Passthrough: one backing for all opens of the node; under store.lock. */
 	unsigned backing_users;
@@ -53,7 +53,7 @@ struct dirh {
 	struct store *st;
 	struct node *node; /* referenced by the open in the kernel */
 	DIR *d;
-	uint64_t pos;      /* where d stands */
+	uint64_t pos; /* where d stands */
 };
 
 /* fake_names.c: "/proc/self/fd/N" of a node. */

@@ -121,7 +121,7 @@ static bool wanted(const char *name, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	const struct posix_case *const all[] = { cases_names, cases_perms, cases_data,
-						 cases_attrs, cases_dirs, cases_xattrs };
+						 cases_attrs, cases_dirs,  cases_xattrs };
 	unsigned ran = 0, failed = 0;
 
 	if (geteuid() != 0)

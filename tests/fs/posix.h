@@ -37,21 +37,21 @@ void expect_text(const char *name, const char *text);
 struct stat stat_of(const char *name);
 bool absent(const char *name);
 
-#define OK(expr)                                                  \
-	do {                                                      \
-		if ((expr) == -1)                                 \
-			posix_fail(__FILE__, __LINE__, #expr);    \
+#define OK(expr)                                               \
+	do {                                                   \
+		if ((expr) == -1)                              \
+			posix_fail(__FILE__, __LINE__, #expr); \
 	} while (0)
-#define TRUE(cond)                                                \
-	do {                                                      \
-		errno = 0;                                        \
-		if (!(cond))                                      \
-			posix_fail(__FILE__, __LINE__, #cond);    \
+#define TRUE(cond)                                             \
+	do {                                                   \
+		errno = 0;                                     \
+		if (!(cond))                                   \
+			posix_fail(__FILE__, __LINE__, #cond); \
 	} while (0)
-#define ERR(expr, code)                                           \
-	do {                                                      \
-		errno = 0;                                        \
-		if ((expr) != -1 || errno != (code))              \
+#define ERR(expr, code)                                                     \
+	do {                                                                \
+		errno = 0;                                                  \
+		if ((expr) != -1 || errno != (code))                        \
 			posix_fail(__FILE__, __LINE__, #expr " -> " #code); \
 	} while (0)
 

@@ -324,7 +324,10 @@ static void copy_range(void)
 	n = copy_file_range(a, &from, b, &to, 5, 0);
 	TRUE(n == 5 || (n == -1 && (errno == EXDEV || errno == EOPNOTSUPP)));
 	if (n == 5)
-		TRUE(pread(b, buf, 16, 0) == 6 && memcmp(buf, "\0" "23456", 6) == 0);
+		TRUE(pread(b, buf, 16, 0) == 6 && memcmp(buf,
+							 "\0"
+							 "23456",
+							 6) == 0);
 }
 
 static void flock_and_fcntl(void)
@@ -340,8 +343,9 @@ static void flock_and_fcntl(void)
 	OK(flock(b, LOCK_UN));
 	OK(fcntl(a, F_SETLK, &lk));
 	if (fork() == 0) {
-		struct flock other = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 15,
-				       .l_len = 1 };
+		struct flock other = {
+			.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 15, .l_len = 1
+		};
 
 		OK(fcntl(b, F_GETLK, &other));
 		TRUE(other.l_type == F_WRLCK && other.l_start == 10);

@@ -66,8 +66,8 @@ static void long_names(void)
 
 static void odd_names(void)
 {
-	static const char *const names[] = { " ", "-rf", "new\nline", "tab\t", "\xff\xfe", "a,b=c",
-					     "\\", "...", ".hidden", "'\"", "%s%n" };
+	static const char *const names[] = { " ",  "-rf", "new\nline", "tab\t", "\xff\xfe", "a,b=c",
+					     "\\", "...", ".hidden",   "'\"",   "%s%n" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		make_file(names[i], 0644, names[i]);

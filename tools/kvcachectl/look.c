@@ -16,10 +16,10 @@ struct column {
 	bool bytes;
 };
 static const struct column columns[] = {
-	{ "state", "STATE", -8, false },        { "tier", "IN", -5, false },
-	{ "logical_bytes", "SIZE", 10, true },  { "stored_bytes", "STORED", 10, true },
-	{ "ratio", "RATIO", 6, false },         { "hits", "HITS", 6, false },
-	{ "quality", "QUALITY", 7, false },     { "pin", "PIN", 3, false },
+	{ "state", "STATE", -8, false },       { "tier", "IN", -5, false },
+	{ "logical_bytes", "SIZE", 10, true }, { "stored_bytes", "STORED", 10, true },
+	{ "ratio", "RATIO", 6, false },        { "hits", "HITS", 6, false },
+	{ "quality", "QUALITY", 7, false },    { "pin", "PIN", 3, false },
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
@@ -44,7 +44,8 @@ static int ls_one(const char *path, off_t size, void *arg)
 	if (r < 0)
 		return ctl_error("%s: %s", path,
 				 r == -ENODATA || r == -EOPNOTSUPP
-					 ? "does not lie in a mounted kvcachefs" : strerror(-r));
+					 ? "does not lie in a mounted kvcachefs"
+					 : strerror(-r));
 	if (!(*printed)++) {
 		for (size_t i = 0; i < COLUMNS; i++)
 			printf("%*s ", columns[i].width, columns[i].title);
@@ -154,7 +155,8 @@ int cmd_stat(int argc, char **argv)
 		}
 		if (!shown)
 			failed = ctl_error("%s: nothing to tell; it does not lie in a mounted "
-					   "kvcachefs, or is a directory without settings", argv[i]);
+					   "kvcachefs, or is a directory without settings",
+					   argv[i]);
 	}
 	return failed;
 }

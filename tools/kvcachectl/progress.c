@@ -10,7 +10,9 @@
 
 void progress_begin(struct progress *p, const char *what, uint64_t total)
 {
-	*p = (struct progress){ .what = what, .total = total, .start_ns = clock_mono_ns(),
+	*p = (struct progress){ .what = what,
+				.total = total,
+				.start_ns = clock_mono_ns(),
 				.tty = isatty(STDERR_FILENO) };
 }
 

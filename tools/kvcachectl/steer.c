@@ -33,7 +33,8 @@ static const char *explain(const char *name, int err)
 	case EINVAL:
 		return "the value is not allowed (the mount's log says why)";
 	case EOPNOTSUPP:
-		return "not possible here (not in a mounted kvcachefs, or the mount's log says why)";
+		return "not possible here (not in a mounted kvcachefs, or the mount's log says "
+		       "why)";
 	default:
 		return strerror(err);
 	}

@@ -148,9 +148,11 @@ static void view_head(const struct view *v, struct sbuf *b)
 	double used = metric(v, "kvcachefs_ssd_used_bytes");
 	double logical = metric(v, "kvcachefs_ssd_logical_bytes");
 
-	sbuf_addf(b, "kvcachefs on %s: %.0f files, %.0f sealed, %.0f open, %.0f waiting to be sealed\n",
-		  v->mount, metric(v, "kvcachefs_files"), metric(v, "kvcachefs_files_sealed"),
-		  metric(v, "kvcachefs_open_files"), metric(v, "kvcachefs_seal_queue"));
+	sbuf_addf(
+		b,
+		"kvcachefs on %s: %.0f files, %.0f sealed, %.0f open, %.0f waiting to be sealed\n",
+		v->mount, metric(v, "kvcachefs_files"), metric(v, "kvcachefs_files_sealed"),
+		metric(v, "kvcachefs_open_files"), metric(v, "kvcachefs_seal_queue"));
 	add_share(b, "memory", metric(v, "kvcachefs_dram_used_bytes"),
 		  metric(v, "kvcachefs_dram_limit_bytes"));
 	sbuf_addf(b, "   %.0f replicas, %.0f decoded copies\n", metric(v, "kvcachefs_replicas"),
@@ -161,7 +163,8 @@ static void view_head(const struct view *v, struct sbuf *b)
 	sbuf_adds(b, "\n");
 	if (s > 0)
 		sbuf_addf(b, "requests %.0f opens/s, %.0f lookups/s, %.0f reads/s, %.0f writes/s\n",
-			  (v->now.opens - v->last.opens) / s, (v->now.lookups - v->last.lookups) / s,
+			  (v->now.opens - v->last.opens) / s,
+			  (v->now.lookups - v->last.lookups) / s,
 			  (v->now.reads - v->last.reads) / s, (v->now.writes - v->last.writes) / s);
 	else
 		sbuf_adds(b, "requests -\n");
@@ -184,7 +187,11 @@ static void view_rows(const struct view *v, unsigned max, struct sbuf *b)
 		sbuf_addf(b, "%-8s %-5s %10s %10s %6.2f %8llu %10.3g %s%s\n", r->state, r->tier,
 			  size.s ? size.s : "", stored.s ? stored.s : "",
 			  r->stored ? (double)r->logical / (double)r->stored : 1.0, r->hits,
-			  r->frequency, r->damaged ? "!" : r->pinned ? "*" : " ", r->path);
+			  r->frequency,
+			  r->damaged  ? "!"
+			  : r->pinned ? "*"
+				      : " ",
+			  r->path);
 		sbuf_fini(&size);
 		sbuf_fini(&stored);
 	}
