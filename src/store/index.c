@@ -49,7 +49,8 @@ static void merge_heat(struct ctx *c, struct meta_rec *rec)
 		rec->heat_ns = c->heat_ns;
 		rec->last_ns = c->heat_ns;
 	}
-	rec->flags &= ~(uint32_t)(META_PINNED | META_DAMAGED);
+	if (c->loaded) /* else it does not know what was set before */
+		rec->flags &= ~(uint32_t)(META_PINNED | META_DAMAGED);
 	rec->flags |= (c->pinned ? META_PINNED : 0u) | (c->damaged ? META_DAMAGED : 0u);
 	lock_release(&c->lock);
 }

@@ -192,12 +192,20 @@ int store_pin(struct store *st, struct node *n, uid_t who, bool on)
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
+	gate_enter(&c->gate, true);
+	r = ctx_load_locked(c, n);
+	gate_leave(&c->gate, true);
+	if (r < 0) {
+		ctx_put(c);
+		return r;
+	}
 	lock_acquire(&c->lock);
 	c->pinned = on;
 	lock_release(&c->lock);
 	if (attr_node(st, n, &sb) == 0 && meta_get(st->meta, node_ino(n), &rec) < 0)
 		index_put(st, n, c, &sb, node_content(n) == NODE_SEALED);
 	index_heat(c);
+	ctx_idle(c);
 	ctx_put(c);
 	return 0;
 }

@@ -298,10 +298,14 @@ int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino)
 
 int store_evict(struct store *st, struct node *n)
 {
+	struct meta_rec rec;
+
 	if (st->read_only)
 		return -EROFS;
 	if (!S_ISREG(node_type(n)))
 		return -EINVAL;
+	if (meta_get(st->meta, node_ino(n), &rec) == 0 && (rec.flags & META_PINNED))
+		return -EBUSY;
 	return evict_ino(st, node_ino(n), 0);
 }
 
