@@ -111,7 +111,7 @@ static int open_fd(int objects_fd, const struct object_id *id, bool *ret_direct)
 	*ret_direct = true;
 	fd = io_open_regular(objects_fd, name, O_RDONLY | O_DIRECT, 0);
 	if (fd == -EINVAL) {
-		*ret_direct = false;
+		*ret_direct = false; /* UNTESTED: needs a filesystem without O_DIRECT */
 		fd = io_open_regular(objects_fd, name, O_RDONLY, 0);
 	}
 	return fd;

@@ -150,7 +150,7 @@ static int open_new(int dir_fd, const char *name, int flags, bool *ret_direct)
 	*ret_direct = true;
 	fd = openat(dir_fd, name, flags | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 	if (fd < 0 && errno == EINVAL) {
-		*ret_direct = false;
+		*ret_direct = false; /* UNTESTED: needs a filesystem without O_DIRECT */
 		/* some filesystems have made the name before they refuse */
 		fd = openat(dir_fd, name, (flags & ~O_EXCL) | O_RDWR | O_CLOEXEC, 0600);
 	}

@@ -415,6 +415,7 @@ void window_forget(struct window *w, const struct object_id *id)
 		if (s->state == SLOT_READY && s->pins == 0)
 			free_slot(w, s);
 	}
+	window_check_locked(w);
 	lock_release(&w->lock);
 }
 
@@ -436,6 +437,7 @@ void window_shrink(struct window *w, struct budget *b, uint64_t bytes)
 		s = got ? NULL : victim(w, true);
 		if (s)
 			free_slot(w, s);
+		window_check_locked(w);
 		lock_release(&w->lock);
 		pages_free(&w->dec, &dec);
 		pages_free(&w->enc, &enc);

@@ -105,6 +105,9 @@ void window_wait_locked(struct window *w) REQUIRES(w->lock);
 void window_forget(struct window *w, const struct object_id *id);
 void window_shrink(struct window *w, struct budget *b, uint64_t bytes);
 
+/* Asserts what window.c's table says; nothing in ordinary builds. */
+void window_check_locked(struct window *w) REQUIRES(w->lock);
+
 /* Encoded buffers outside of slots (decode_all); NULL when there is none and
  * not @wait, or when out of memory. */
 struct fbuf *window_fbuf_get(struct window *w, size_t len, bool wait);
