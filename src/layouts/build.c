@@ -65,11 +65,24 @@ int layout_add(struct layout *l, const struct layout_region *r)
 	return 0;
 }
 
+/* The reason is one printable line, which fits into double quotes. */
+static bool veto_sane(const struct layout *l)
+{
+	size_t len = strnlen(l->veto, sizeof(l->veto));
+
+	if (len == sizeof(l->veto) || l->lossy_veto != (len > 0))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (l->veto[i] < ' ' || l->veto[i] > '~' || l->veto[i] == '"')
+			return false;
+	return true;
+}
+
 bool layout_sane(const struct layout *l)
 {
 	uint64_t end = 0;
 
-	if (l->n_regions > LAYOUT_REGIONS_MAX || l->elem >= ELEM_TYPES_)
+	if (l->n_regions > LAYOUT_REGIONS_MAX || l->elem >= ELEM_TYPES_ || !veto_sane(l))
 		return false;
 	for (uint32_t i = 0; i < l->n_regions; i++) {
 		const struct layout_region *r = &l->regions[i];

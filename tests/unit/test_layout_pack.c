@@ -121,6 +121,11 @@ Test(layout_pack, what_is_no_layout_is_not_packed)
 
 	cr_assert_eq(layout_pack(&l, &b), -EINVAL);
 	l.n_regions = 1;
+	l.lossy_veto = true; /* without a reason */
+	cr_assert_eq(layout_pack(&l, &b), -EINVAL);
+	strcpy(l.veto, "a\nb");
+	cr_assert_eq(layout_pack(&l, &b), -EINVAL);
+	strcpy(l.veto, "why");
 	l.name = "nonsense";
 	cr_assert_eq(layout_pack(&l, &b), -EINVAL);
 	sbuf_fini(&b);
