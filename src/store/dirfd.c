@@ -270,7 +270,9 @@ int node_openfd(struct node_table *t, struct node *n, int flags)
 		r = node_at(t, n, &at);
 		if (r < 0)
 			return r;
-		r = open_checked(at.dirfd, at.name, at.flags ? flags | O_NOFOLLOW : flags, n->ino);
+		/* an orphan is reached through a magic link, which must be followed */
+		r = open_checked(at.dirfd, at.name,
+				 at.flags ? flags | O_NOFOLLOW : flags & ~O_NOFOLLOW, n->ino);
 		node_at_put(t, &at);
 		if (r != -ESTALE && r != -ENOENT)
 			break;

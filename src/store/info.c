@@ -44,7 +44,7 @@ void store_status(struct store *st, struct store_status *ret)
 	for (unsigned i = 0; i < BUDGET_USES_; i++)
 		ret->dram_use[i] = atomic_load(&st->dram.use_bytes[i]);
 	ret->ssd_limit = atomic_load(&st->ssd_limit);
-	ret->ssd_used = atomic_load(&st->ssd_used);
+	ret->ssd_used = space_used(st);
 	ret->ssd_overshoot = ret->ssd_used > ret->ssd_limit ? ret->ssd_used - ret->ssd_limit : 0;
 	ret->ssd_logical = t.logical_bytes;
 	ret->files = t.files;

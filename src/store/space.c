@@ -111,9 +111,18 @@ void space_prune_nodes(struct store *st)
 
 /* ---- SSD ------------------------------------------------------------------ */
 
+/* What is in use. A sum of differences taken at different times: it may be some
+ * blocks below zero for a moment, which is none. */
+uint64_t space_used(struct store *st)
+{
+	uint64_t used = atomic_load(&st->ssd_used);
+
+	return (int64_t)used < 0 ? 0 : used;
+}
+
 uint64_t space_free(struct store *st)
 {
-	uint64_t used = atomic_load(&st->ssd_used), limit = atomic_load(&st->ssd_limit);
+	uint64_t used = space_used(st), limit = atomic_load(&st->ssd_limit);
 
 	return used < limit ? limit - used : 0;
 }
@@ -253,7 +262,8 @@ static bool take(struct store *st, uint64_t bytes, uint64_t keep_free)
 {
 	uint64_t limit = atomic_load(&st->ssd_limit), used = atomic_load(&st->ssd_used);
 
-	while (bytes <= limit && keep_free <= limit - bytes && used <= limit - bytes - keep_free)
+	while (bytes <= limit && keep_free <= limit - bytes &&
+	       ((int64_t)used < 0 || used <= limit - bytes - keep_free))
 		if (atomic_compare_exchange_weak(&st->ssd_used, &used, used + bytes))
 			return true;
 	return false;

@@ -319,7 +319,7 @@ int store_syncfs(struct store *st)
 
 int store_statfs(struct store *st, struct statvfs *ret)
 {
-	uint64_t limit = atomic_load(&st->ssd_limit), used = atomic_load(&st->ssd_used), left;
+	uint64_t limit = atomic_load(&st->ssd_limit), used = space_used(st), left;
 
 	if (fstatvfs(st->tree_fd, ret) < 0)
 		return -errno;

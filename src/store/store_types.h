@@ -281,6 +281,7 @@ WUR int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino);
 uint64_t space_seal_room(uint64_t limit);
 void space_release(struct store *st, uint64_t bytes);
 uint64_t space_free(struct store *st);
+uint64_t space_used(struct store *st);
 /* Makes room for @bytes in DRAM by dropping the coldest. False: not enough. */
 bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
 void space_drop_dram(struct ctx *c, bool replica, bool copy);

@@ -73,9 +73,31 @@ ssize_t store_listxattr(struct store *st, struct node *n, char *buf, size_t len)
 	return got;
 }
 
+/* Attributes that do not fit into the inode take blocks of their own. */
+static void account_blocks(struct store *st, uint64_t ino, const struct stat *was,
+			   const struct stat *now)
+{
+	struct ctx *c;
+
+	if (was->st_blocks == now->st_blocks || !S_ISREG(now->st_mode))
+		return;
+	if (ctx_get(st, ino, false, &c) == 0) {
+		bool loaded = c->loaded;
+
+		if (loaded)
+			ctx_account(c, now);
+		ctx_put(c);
+		if (loaded)
+			return;
+	}
+	atomic_fetch_add(&st->ssd_used,
+			 ((uint64_t)now->st_blocks - (uint64_t)was->st_blocks) * 512);
+}
+
 static int change(struct store *st, struct node *n, const char *name, const void *val, size_t len,
 		  int flags, bool set)
 {
+	struct stat was, now;
 	char path[40];
 	int fd, r;
 
@@ -87,8 +109,11 @@ static int change(struct store *st, struct node *n, const char *name, const void
 	if (fd < 0)
 		return fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	r = set ? setxattr(path, name, val, len, flags) : removexattr(path, name);
-	r = r < 0 ? -errno : 0;
+	r = fstat(fd, &was) < 0 ? -errno : 0;
+	if (r == 0 && (set ? setxattr(path, name, val, len, flags) : removexattr(path, name)) < 0)
+		r = -errno;
+	if (r == 0 && fstat(fd, &now) == 0)
+		account_blocks(st, node_ino(n), &was, &now);
 	io_close(&fd);
 	if (r == 0)
 		attr_ctime_live(st, n);
