@@ -2,6 +2,7 @@
 /* Threads that leave asynchronous signals to the main thread. */
 #include "base/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -32,4 +33,18 @@ int thread_start(const char *name, void *(*fn)(void *), void *arg, pthread_t *re
 	}
 	*ret = t;
 	return 0;
+}
+
+void thread_leave_cpu(int cpu)
+{
+	cpu_set_t mine, others;
+
+	if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getcpu() != cpu ||
+	    sched_getaffinity(0, sizeof(mine), &mine) < 0)
+		return;
+	others = mine;
+	CPU_CLR(cpu, &others);
+	if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) < 0)
+		return;
+	(void)sched_setaffinity(0, sizeof(mine), &mine); /* stays there unless it gets busy */
 }

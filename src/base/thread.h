@@ -14,4 +14,10 @@
  * -EAGAIN when the system has no more threads or memory. */
 WUR int thread_start(const char *name, void *(*fn)(void *), void *arg, pthread_t *ret);
 
+/* The calling thread goes to another CPU if it runs on @cpu (sched_getcpu() of
+ * another thread) and may run elsewhere; afterwards it may run where it might
+ * before. A busy machine's scheduler can take longer to see that two threads
+ * share a CPU than their work lasts. */
+void thread_leave_cpu(int cpu);
+
 #endif

@@ -16,10 +16,12 @@
  * first error is the result; @dst then holds anything.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "store/fetch.h"
 #include "store/read.h"
 #include "store/read_types.h"
@@ -54,6 +56,7 @@ struct job {
 	struct list idle GUARDED;     /* fbufs without a fetch */
 	struct list ready GUARDED;    /* fetched, to be decoded */
 	int err GUARDED;
+	int cpu;                      /* of the calling thread, at the start */
 	unsigned n_helpers;
 	struct helper helpers[HELPERS_MAX];
 };
@@ -216,6 +219,7 @@ static void help(struct work *work)
 	struct helper *h = container_of(work, struct helper, work);
 	struct job *j = h->job;
 
+	thread_leave_cpu(j->cpu);
 	lock_acquire(&j->lock);
 	if (step(j) && (!list_empty(&j->ready) || next_chunk(j, &j->mem_next, false))) {
 		workers_submit(j->r->cfg.workers, WORK_READ, work); /* behind others */
@@ -349,6 +353,7 @@ static struct job *job_create(struct reader *r, const struct read_source *src, v
 	j->size = size;
 	j->data = data < size ? data : size;
 	j->cancel = cancel;
+	j->cpu = sched_getcpu();
 	lock_init(&j->lock);
 	cond_init(&j->cond);
 	list_init(&j->idle);
