@@ -195,9 +195,11 @@ void recover_reindex(struct store *st)
 {
 	struct walk w = { .st = st };
 	struct meta_totals before, after;
+	uint64_t beside; /* what counts and is in no index: damaged/ */
 	struct stat sb;
 
 	meta_totals(st->meta, &before);
+	beside = space_used(st) - before.stored_bytes;
 	if (fstat(st->tree_fd, &sb) < 0)
 		return;
 	saw(&w, sb.st_ino);
@@ -214,7 +216,9 @@ void recover_reindex(struct store *st)
 	if (!w.failed && !atomic_load(&st->stopping)) {
 		drop_gone(&w);
 		meta_totals(st->meta, &after);
-		atomic_fetch_add(&st->ssd_used, after.stored_bytes - before.stored_bytes);
+		/* what changed meanwhile is in the index as well: the sum is new,
+		 * not a difference on top of those changes */
+		atomic_store(&st->ssd_used, after.stored_bytes + beside);
 		st->clean = true;
 		log_info(st->log, "index checked after an unclean end: %llu files",
 			 (unsigned long long)after.files);
