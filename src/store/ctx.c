@@ -443,7 +443,14 @@ static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record 
 static void load_flags(struct ctx *c, uint64_t bytes)
 {
 	struct meta_rec rec;
-	uint32_t flags = meta_get(c->st->meta, c->ino, &rec) == 0 ? rec.flags : 0;
+	bool known = meta_get(c->st->meta, c->ino, &rec) == 0;
+	uint32_t flags = known ? rec.flags : 0;
+
+	/* grown unseen, through a mapping that outlived its descriptor */
+	if (known && rec.stored_bytes != bytes && !c->st->read_only) {
+		atomic_fetch_add(&c->st->ssd_used, bytes - rec.stored_bytes);
+		index_occupies(c->st, c->ino, bytes);
+	}
 
 	lock_acquire(&c->lock);
 	c->accounted = bytes;
@@ -497,6 +504,9 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 	return 0;
 }
 
+/* More than the tables of nearly every object. */
+#define OBJECT_ROOM (4ull << 20)
+
 int ctx_object_locked(struct ctx *c)
 {
 	struct object_id id;
@@ -507,6 +517,12 @@ int ctx_object_locked(struct ctx *c)
 	memcpy(id.id, c->rec.id, sizeof(id.id));
 	id.generation = c->rec.generation;
 	r = object_open(c->st->objects_fd, &id, &c->st->dram, &c->obj);
+	if (r == -KVFS_EBUDGET) {
+		(void)space_dram(c->st, OBJECT_ROOM, c);
+		r = object_open(c->st->objects_fd, &id, &c->st->dram, &c->obj);
+	}
+	if (r == -KVFS_EBUDGET) /* a file that was opened must read: uncounted then */
+		r = object_open(c->st->objects_fd, &id, NULL, &c->obj);
 	if (r == -ENOENT || r == -ENOTDIR)
 		r = -KVFS_EDAMAGED;
 	return r;

@@ -126,6 +126,16 @@ void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on)
 	put(st, ino, &rec);
 }
 
+void index_occupies(struct store *st, uint64_t ino, uint64_t bytes)
+{
+	struct meta_rec rec;
+
+	if (st->read_only || meta_get(st->meta, ino, &rec) < 0)
+		return;
+	rec.stored_bytes = bytes;
+	put(st, ino, &rec);
+}
+
 bool index_setting(struct store *st, struct node *n, const char *xattr, char *buf, size_t len)
 {
 	struct node *at = n;

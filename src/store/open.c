@@ -48,7 +48,13 @@ static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIR
 
 	*ret_copy = c->copy_shared;
 	if (c->copy_shared)
+		return c->others == 0;
+	/* mappings of the copy are alive without a descriptor: they must see writes */
+	if (f->writes && c->copy && c->others == 0 && c->state == CTX_SEALED &&
+	    copy_in_use(c->copy)) {
+		*ret_copy = true;
 		return true;
+	}
 	if (c->others > 0 || !st->k || !(st->paths & PATH_PASSTHROUGH_READ) || c->fd < 0)
 		return false;
 	if (c->state == CTX_PLAIN && c->rec.state == KVFS_RECORD_PLAIN) {
@@ -66,6 +72,8 @@ static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIR
 static void other_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 {
 	c->others++;
+	if (f->writes && c->copy && copy_in_use(c->copy))
+		c->copy_shared = true; /* at least it follows what is written here */
 	f->mode = (c->st->paths & PATH_STREAM) && !(f->flags & O_DIRECT) ? SERVE_STREAM :
 									     SERVE_CACHED;
 }

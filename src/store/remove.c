@@ -30,6 +30,7 @@ struct victim {
 	struct node *node;     /* one reference when the kernel or store knows it */
 	struct ctx *ctx;       /* one reference when in use */
 	int fd;                /* O_PATH, for a node that would be lost */
+	uint64_t accounted;
 	char trash[24];
 };
 
@@ -134,6 +135,17 @@ static void victim_unhold(struct victim *v)
 	lock_release(&v->ctx->lock);
 }
 
+/* What the sum of the store has of it: what the index says, if it knows. */
+static uint64_t victim_accounted(struct store *st, const struct victim *v)
+{
+	struct meta_rec rec;
+
+	if (meta_get(st->meta, v->sb.st_ino, &rec) == 0)
+		return rec.stored_bytes;
+	return (uint64_t)v->sb.st_blocks * 512 +
+	       (victim_sealed(v) ? (uint64_t)v->rec.stored_blocks * STORE_BLOCK : 0);
+}
+
 /* The name is gone: nodes, counts, index; starts the removal when unused. */
 static void victim_gone(struct store *st, struct victim *v)
 {
@@ -152,6 +164,7 @@ static void victim_gone(struct store *st, struct victim *v)
 			index_del(st, v->sb.st_ino);
 		return;
 	}
+	v->accounted = victim_accounted(st, v);
 	index_del(st, v->sb.st_ino);
 	if (v->ctx) {
 		lock_acquire(&v->ctx->lock);
@@ -163,9 +176,7 @@ static void victim_gone(struct store *st, struct victim *v)
 	if (v->ctx) {
 		ctx_gone(v->ctx);
 	} else {
-		space_release(st, (uint64_t)v->sb.st_blocks * 512 +
-				  (victim_sealed(v) ?
-					   (uint64_t)v->rec.stored_blocks * STORE_BLOCK : 0));
+		space_release(st, v->accounted);
 	}
 	if (victim_sealed(v)) {
 		if (v->node)

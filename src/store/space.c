@@ -28,7 +28,9 @@ void space_drop_dram(struct ctx *c, bool replica, bool copy)
 		rep = c->rep;
 		c->rep = NULL;
 	}
-	if (copy && !c->copy_shared && !(c->passthrough > 0 && c->backing_is_copy)) {
+	/* one that is still mapped must be there for the next writer */
+	if (copy && c->copy && !c->copy_shared && !(c->passthrough > 0 && c->backing_is_copy) &&
+	    !copy_in_use(c->copy)) {
 		cp = c->copy;
 		c->copy = NULL;
 	}

@@ -305,6 +305,8 @@ void index_put_dir(struct store *st, struct node *n);
 void index_moved(struct store *st, struct node *n);
 void index_del(struct store *st, uint64_t ino);
 void index_heat(struct ctx *c);
+/* The file occupies @bytes now, nothing else of it changed. */
+void index_occupies(struct store *st, uint64_t ino, uint64_t bytes);
 void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on);
 /* The node of an indexed file that the kernel need not know: one reference. */
 struct node *index_node(struct store *st, uint64_t ino);

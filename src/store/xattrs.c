@@ -77,10 +77,14 @@ ssize_t store_listxattr(struct store *st, struct node *n, char *buf, size_t len)
 static void account_blocks(struct store *st, uint64_t ino, const struct stat *was,
 			   const struct stat *now)
 {
+	struct meta_rec rec;
 	struct ctx *c;
 
 	if (was->st_blocks == now->st_blocks || !S_ISREG(now->st_mode))
 		return;
+	if (meta_get(st->meta, ino, &rec) == 0)
+		index_occupies(st, ino, rec.stored_bytes + ((uint64_t)now->st_blocks -
+							    (uint64_t)was->st_blocks) * 512);
 	if (ctx_get(st, ino, false, &c) == 0) {
 		bool loaded = c->loaded;
 
