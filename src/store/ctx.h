@@ -51,7 +51,9 @@ struct ctx {
 
 	/* Under the gate: shared to look, exclusive to change; rec and state are
 	 * changed under the lock as well, so either is enough to look at them. */
-	enum ctx_state state; /* PLAIN, SEALED or OVERLAY; SEALING shows in .sealing */
+	/* PLAIN, SEALED or OVERLAY; SEALING shows in .sealing. Atomic, because closing
+	 * and counting look at it without gate or lock: a hint is enough there. */
+	_Atomic(enum ctx_state) state;
 	struct kvfs_record rec;
 	struct object *obj;   /* one reference while SEALED or OVERLAY and loaded */
 	int fd;               /* of the tree file; the daemon's only one; -1 closed */

@@ -53,7 +53,7 @@ struct meta {
 	struct lock write_lock; /* one write transaction at a time, held across I/O by design */
 	struct lock lock;
 	struct pending **queue GUARDED; /* lock */
-	unsigned n_queue;               /* lock */
+	_Atomic unsigned n_queue;       /* lock to change; looked at without: a hint */
 	struct pending **flushing;      /* being written: still visible to meta_get; lock */
 	struct dead_intent *dead GUARDED; /* lock */
 	struct state state;             /* lock */
