@@ -133,10 +133,37 @@ def mixed(rng, texts, n, share):
     return np.concatenate(out)[:n], np.concatenate(ow)[:n]
 
 
+LATE_WEIGHT = 4.0
+
+
+def late(rng, texts, n):
+    """Facts in text, most of them early, and then many queries in a row:
+    answers that are far behind."""
+    n_facts = int(rng.integers(8, 65))
+    m = min(2 * n_facts, 100)
+    body = text_tokens(rng, texts, n - (n_facts + m) * PLANT)
+    keys, vals = new_facts(rng, n_facts)
+    tok, _ = plant_tokens([(False, i) for i in range(n_facts)], keys, vals)
+    places = np.flatnonzero((body == 32) | (body == 10)) + 1
+    u = rng.random(n_facts) ** 2
+    places = np.sort(places[(u * len(places)).astype(int)])
+    out = [x for p, q, t in zip([0, *places], places, tok)
+           for x in (body[p:q], t)] + [body[places[-1]:]]
+    ow = [x for p, q in zip([0, *places], places)
+          for x in (np.ones(q - p), np.zeros(PLANT))] + \
+        [np.ones(len(body) - places[-1])]
+    asked = [i for _ in range(2) for i in rng.permutation(n_facts)][:m]
+    tok, wgt = plant_tokens([(True, i) for i in asked], keys, vals)
+    out.append(tok.reshape(-1))
+    ow.append(wgt.reshape(-1) * LATE_WEIGHT)
+    return np.concatenate(out), np.concatenate(ow)
+
+
 def batch(seed, step, texts, T, B, shares):
     """tokens [B, T + 1] and the weights of tokens 1.. [B, T] of one step.
     shares: how many of 100 sequences are dense recall, recall in text, and
-    passages, the others being text; and how many of 100 passages repeat."""
+    passages, the others being text; how many of 100 passages repeat; and how many of
+    100 sequences with recall in text ask late."""
     rng = np.random.default_rng([seed, step])
     tok = np.empty((B, T + 1), np.int64)
     wgt = np.ones((B, T), np.float32)
@@ -147,6 +174,8 @@ def batch(seed, step, texts, T, B, shares):
         tok[i, 0] = V.BOS
         if u < bounds[0]:
             tok[i, 1:], wgt[i] = dense(rng, T)
+        elif u < bounds[1] and shares[4] and rng.random() * 100 < shares[4]:
+            tok[i, 1:], wgt[i] = late(rng, texts, T)
         elif u < bounds[1]:
             share = float(np.exp(rng.uniform(np.log(0.03), np.log(0.5))))
             tok[i, 1:], wgt[i] = mixed(rng, texts, T, share)

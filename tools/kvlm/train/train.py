@@ -1,19 +1,19 @@
 #!/usr/bin/python3
 """Trains the kvlm model.
 
-    train.py --data DIR --out DIR --plan 350x128x32:60:30:0:0,... [--decay N]
+    train.py --data DIR --out DIR --plan 350x128x32:60:30:0:0:0,...
 
 The plan lists stages: steps x tokens per sequence x sequences per step, with
-:D:M:P:R, the percentages of dense recall, of recall in text and of passages
-among them, and of repetitions among passages (see sequences.py); the other
-sequences are plain text.  The learning rate is constant after a short warm-up;
-with --decay N it falls to zero over the last N steps of the plan.
+:D:M:P:R:L, the percentages of dense recall, of recall in text and of passages
+among them, of repetitions among passages, and of late questions in recall in
+text (see sequences.py); the other sequences are plain text.
+
+The learning rate is a factor, --lr STEP:FACTOR,..., linear between the steps
+given and constant behind them, times the peaks of the three kinds of matrices.
 
 What step s trains on depends on the seed and s alone, so a run that was
 interrupted and resumed (--resume) with the same plan gives the same model as
-one that was not, up to the order of floating-point sums on the machine.  A
-plan may be changed behind the step that was reached, as long as no decay had
-begun.
+one that was not, up to the order of floating-point sums on the machine.
 """
 
 import argparse
@@ -21,7 +21,9 @@ import csv
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -59,17 +61,56 @@ class Muon:
         self.buf = {s: torch.zeros(len(g), *s, device=g[0].device)
                     for s, g in self.groups.items()}
 
+    def step(self, factor, pool):
+        list(pool.map(lambda s: self.step_shape(s, factor), self.groups))
+
     @torch.no_grad()
-    def step(self, factor):
-        for shape, ps in self.groups.items():
-            g = torch.stack([p.grad for p in ps])
-            m = self.buf[shape]
-            m.lerp_(g, 1 - self.momentum)
-            u = newton_schulz(g.lerp_(m, self.momentum))
-            lr = self.lr * factor
-            scale = max(1.0, shape[0] / shape[1]) ** 0.5
-            for p, d in zip(ps, u):
-                p.mul_(1 - lr * self.decay).add_(d, alpha=-lr * scale)
+    def step_shape(self, shape, factor):
+        ps = self.groups[shape]
+        g = torch.stack([p.grad for p in ps])
+        m = self.buf[shape]
+        m.lerp_(g, 1 - self.momentum)
+        u = newton_schulz(g.lerp_(m, self.momentum))
+        lr = self.lr * factor
+        scale = max(1.0, shape[0] / shape[1]) ** 0.5
+        for p, d in zip(ps, u):
+            p.mul_(1 - lr * self.decay).add_(d, alpha=-lr * scale)
+
+
+def part_gradient(model, tok, wgt, scale):
+    """Gradients of scale times the sum of the losses of some sequences, and
+    what they had: [text nats, texts, value nats, values, values right]."""
+    x, y = tok[:, :-1], tok[:, 1:].reshape(-1)
+    wgt = wgt.view(-1)
+    keep = wgt.nonzero().view(-1)
+    logits = model(x).view(-1, V.N_VOCAB)[keep].float()
+    y = y[keep]
+    loss = F.cross_entropy(logits, y, reduction="none")
+    grads = torch.autograd.grad((loss * wgt[keep]).sum() * scale,
+                                list(model.parameters()))
+    with torch.no_grad():
+        val = y >= V.VAL0
+        n = int(val.sum())
+        hit = (logits[val].argmax(1) == y[val]).sum()
+        return grads, [loss[~val].sum().item(), len(y) - n,
+                       loss[val].sum().item(), n, hit.item()]
+
+
+def gradient(model, tok, wgt, part, pool):
+    """Fills in the gradients of the mean loss of a batch.  The sequences are
+    handed to the threads part by part, so that a busy processor slows down
+    only what runs on it."""
+    scale = 1.0 / float(wgt.sum())
+    jobs = [pool.submit(part_gradient, model, tok[i:i + part],
+                        wgt[i:i + part], scale)
+            for i in range(0, len(tok), part)]
+    total = [0.0] * 5
+    for j in jobs:
+        grads, sums = j.result()
+        total = [a + b for a, b in zip(total, sums)]
+        for p, g in zip(model.parameters(), grads):
+            p.grad = g if p.grad is None else p.grad.add_(g)
+    return total
 
 
 def parse_plan(text):
@@ -77,9 +118,15 @@ def parse_plan(text):
     for item in text.split(","):
         shape, *shares = item.split(":")
         steps, T, B = (int(x) for x in shape.split("x"))
-        shares = [int(x) for x in shares]
+        shares = [int(x) for x in shares] + [0] * (5 - len(shares))
         plan.append((steps, T, B, shares))
     return plan
+
+
+def lr_factor(text, step):
+    at, factor = zip(*((float(x) for x in p.split(":"))
+                       for p in text.split(",")))
+    return float(np.interp(step, at, factor))
 
 
 def stage_of(plan, step):
@@ -100,9 +147,11 @@ def main():
     ap.add_argument("--data", required=True)
     ap.add_argument("--out", required=True)
     ap.add_argument("--plan", required=True)
-    ap.add_argument("--decay", type=int, default=0)
+    ap.add_argument("--lr", default="0:0.025,39:1")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--part", type=int, default=2048,
+                    help="tokens that one thread works on at a time")
     ap.add_argument("--muon-lr", type=float, default=0.02)
     ap.add_argument("--embd-lr", type=float, default=0.02)
     ap.add_argument("--head-lr", type=float, default=0.004)
@@ -114,7 +163,8 @@ def main():
     a = ap.parse_args()
 
     os.makedirs(a.out, exist_ok=True)
-    torch.set_num_threads(a.threads)
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(a.threads)
     torch.manual_seed(a.seed)
     dev = "cuda" if torch.cuda.is_available() else "cpu"
     texts = [Text(a.data, k, "train") for k in ("code", "prose")]
@@ -156,25 +206,11 @@ def main():
         tok, wgt = batch(a.seed, step, texts, T, B, shares)
         tok = torch.from_numpy(tok).to(dev)
         wgt = torch.from_numpy(wgt).to(dev)
-        x, y = tok[:, :-1], tok[:, 1:].reshape(-1)
-        w = wgt.view(-1)
-        factor = min(1.0, (step + 1) / 40)
-        if a.decay:
-            factor = min(factor, (total - step) / a.decay)
-        momentum = min(0.95, 0.85 + 0.1 * step / 200)
-
-        keep = w.nonzero().view(-1)
-        logits = model(x).view(-1, V.N_VOCAB)[keep].float()
-        y = y[keep]
-        loss = F.cross_entropy(logits, y, reduction="none")
-        loss.mean().backward()
-        with torch.no_grad():
-            isval = y >= V.VAL0
-            hit = (logits[isval].argmax(1) == y[isval]).float().mean()
-            acc.append((loss[~isval].mean().item(), loss[isval].mean().item(),
-                        hit.item()))
-        muon.momentum = momentum
-        muon.step(factor)
+        factor = lr_factor(a.lr, step)
+        muon.momentum = min(0.95, 0.85 + 0.1 * step / 200)
+        part = max(1, a.part // T)
+        acc.append(gradient(model, tok, wgt, part, pool))
+        muon.step(factor, pool)
         for g in adam.param_groups:
             g["lr"] = g["peak"] * factor
         adam.step()
@@ -182,12 +218,12 @@ def main():
         step += 1
         tokens += T * B
         if step % 10 == 0 or step == total:
-            m = [sum(v for v in col if v == v) / max(1, sum(v == v for v in col))
-                 for col in zip(*acc)]
+            m = [sum(col) for col in zip(*acc)]
             acc = []
             row = [step, tokens, round(seconds + time.time() - t0, 1), T,
-                   round(factor, 3), round(m[0], 4), round(m[1], 4),
-                   round(100 * m[2], 2)]
+                   round(factor, 4), round(m[0] / max(1, m[1]), 4),
+                   round(m[2] / max(1, m[3]), 4),
+                   round(100 * m[4] / max(1, m[3]), 2)]
             out.writerow(row)
             curve.flush()
             print(*row, flush=True)
