@@ -112,6 +112,36 @@ static void budgets_hold(struct copy_pool *p, struct budget *b)
 	CHECK(budget_free(b) >= 60u << 20);
 }
 
+static bool count_down(void *arg)
+{
+	int *left = arg;
+
+	return --*left > 0;
+}
+
+/* Pages made in advance are the next copy's; a refusal leaves nothing. */
+static void prepared_pages_are_used(struct copy_pool *p, struct budget *b)
+{
+	struct copy *c;
+	int left = 3;
+
+	CHECK(!copy_pool_ready(p, 8u << 20));
+	CHECK_EQ(copy_pool_prepare(p, 8u << 20, count_down, &left), -KVFS_ECANCELED);
+	CHECK_EQ(budget_used(b), 0);
+	left = 100;
+	CHECK_EQ(copy_pool_prepare(p, MAX, count_down, &left), -ENOSPC);
+	CHECK_EQ(copy_pool_prepare(p, 8u << 20, count_down, &left), 0);
+	CHECK_EQ(left, 96); /* asked after each 2 MiB */
+	CHECK(copy_pool_ready(p, 8u << 20));
+	CHECK(!copy_pool_ready(p, 16u << 20));
+	CHECK_EQ(budget_used(b), 8u << 20);
+	CHECK_EQ(copy_create(p, 8u << 20, &c), 0);
+	CHECK(!copy_pool_ready(p, 8u << 20));
+	CHECK_EQ(budget_used(b), 8u << 20);
+	copy_put(c);
+	copy_pool_shrink(p, UINT64_MAX);
+}
+
 static int one_use(void *arg)
 {
 	struct copy_pool *p = arg;
@@ -149,6 +179,7 @@ int main(void)
 	recycled_files_show_nothing_old(p);
 	copy_pool_shrink(p, UINT64_MAX);
 	CHECK_EQ(budget_used(&b), 0);
+	prepared_pages_are_used(p, &b);
 	mapped_files_are_not_recycled(p, &b);
 	budgets_hold(p, &b);
 	copy_pool_shrink(p, UINT64_MAX);
