@@ -7,7 +7,8 @@
  * refers to, nothing in trash/. Then the same with the point failing (EIO,
  * ENOSPC) instead of killing: the operation may fail, but never content.
  *
- *   kill_store              all points, all passings
+ *   kill_store              all points, some passings
+ *   kill_store --all        all points, all passings (minutes)
  *   kill_store POINT N kill one case, for debugging
  */
 #include <dirent.h>
@@ -246,17 +247,20 @@ static int one(const char *fault, const char *list)
 	return res;
 }
 
-/* Passings of one point that are tried: every early one, then sparser. */
-static unsigned next_nth(unsigned n)
+/* Passings of one point that are tried: with --all every early one, then
+ * sparser; else the first, second, fourth, eighth, ... */
+static unsigned next_nth(unsigned n, bool all)
 {
+	if (!all)
+		return n * 2;
 	return n < 24 ? n + 1 : n + n / 4;
 }
 
-static unsigned walk(const char *point, const char *action, unsigned *ret_bad)
+static unsigned walk(const char *point, const char *action, bool all, unsigned *ret_bad)
 {
 	unsigned runs = 0;
 
-	for (unsigned n = 1; n < 4000; n = next_nth(n)) {
+	for (unsigned n = 1; n < 4000; n = next_nth(n, all)) {
 		char fault[128];
 		int r;
 
@@ -273,6 +277,7 @@ static unsigned walk(const char *point, const char *action, unsigned *ret_bad)
 int main(int argc, char **argv)
 {
 	char *dir = test_tmpdir_create(), list[512], point[64];
+	bool all = argc == 2 && strcmp(argv[1], "--all") == 0;
 	unsigned runs = 0, bad = 0;
 	FILE *f;
 
@@ -294,8 +299,8 @@ int main(int argc, char **argv)
 	f = fopen(list, "r");
 	CHECK(f);
 	while (fscanf(f, "%63s", point) == 1) {
-		unsigned k = walk(point, "kill", &bad);
-		unsigned e = walk(point, "eio", &bad);
+		unsigned k = walk(point, "kill", all, &bad);
+		unsigned e = walk(point, "eio", all, &bad);
 
 		printf("%-24s killed %u times, failed %u times\n", point, k, e);
 		fflush(stdout);
