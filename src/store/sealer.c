@@ -42,16 +42,28 @@ static void job_end(struct seal_job *j, bool sealed)
 	mem_free(j);
 }
 
+static void job_finish(struct work *w)
+{
+	struct seal_job *j = container_of(w, struct seal_job, work);
+
+	seal_finish(j->c, j->node);
+	job_end(j, true);
+}
+
+/* On the committer's thread, which must not wait for a gate: whoever holds that
+ * may be waiting for a commit. */
 static void job_committed(struct store *st, struct after *a, int result)
 {
 	struct seal_job *j = container_of(a, struct seal_job, after);
 
-	(void)st;
-	if (result == 0)
-		seal_finish(j->c, j->node);
-	else
-		ctx_touch(j->c, false); /* sealed, punched at the next mount */
-	job_end(j, result == 0);
+	if (result == 0) {
+		j->work.run = job_finish;
+		list_init(&j->work.link);
+		workers_submit(st->workers, WORK_BACKGROUND, &j->work);
+		return;
+	}
+	ctx_touch(j->c, false); /* sealed, punched at the next mount */
+	job_end(j, false);
 }
 
 /* Busy: again later. Else the next close queues it again if need be. */

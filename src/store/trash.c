@@ -123,6 +123,8 @@ static int recover_trash_entry(struct store *st, const char *name)
 		r = object_remove(st->objects_fd, &id);
 	}
 	io_close(&fd);
+	if (r == 0)
+		r = FAULT_POINT("recover.trash");
 	if (r == 0 && unlinkat(st->trash_fd, name, 0) < 0)
 		r = -errno;
 	if (r == 0)
@@ -203,9 +205,13 @@ static int recover_punch(struct store *st, int fd, struct kvfs_record *rec)
 	r = trash_punch(fd, (uint64_t)sb.st_size);
 	if (r < 0)
 		return r;
+	r = FAULT_POINT("recover.punched");
+	if (r < 0)
+		return r;
 	if (futimens(fd, ts) < 0)
 		return -errno;
 	rec->state = KVFS_RECORD_SEALED;
+	rec->flags &= (uint8_t)~KVFS_RECORD_MTIME;
 	return record_set(fd, st->xattr, rec);
 }
 
@@ -242,6 +248,8 @@ static int recover_intent(void *arg, const struct intent *i)
 	}
 	if (r == 0 && !ours)
 		r = object_remove(st->objects_fd, &id);
+	if (r == 0)
+		r = FAULT_POINT("recover.intent");
 	if (r == 0) {
 		meta_intent_del(st->meta, &id);
 		store_count(st, CNT_RECOVERED, 1);
