@@ -507,6 +507,20 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 /* More than the tables of nearly every object. */
 #define OBJECT_ROOM (4ull << 20)
 
+int ctx_object_open(struct ctx *c, const struct object_id *id, struct object **ret)
+{
+	struct store *st = c->st;
+	int r = object_open(st->objects_fd, id, &st->dram, ret);
+
+	if (r == -KVFS_EBUDGET) {
+		(void)space_dram(st, OBJECT_ROOM, c);
+		r = object_open(st->objects_fd, id, &st->dram, ret);
+	}
+	if (r == -KVFS_EBUDGET) /* a file that is in use must read: uncounted then */
+		r = object_open(st->objects_fd, id, NULL, ret);
+	return r;
+}
+
 int ctx_object_locked(struct ctx *c)
 {
 	struct object_id id;
@@ -516,13 +530,7 @@ int ctx_object_locked(struct ctx *c)
 		return 0;
 	memcpy(id.id, c->rec.id, sizeof(id.id));
 	id.generation = c->rec.generation;
-	r = object_open(c->st->objects_fd, &id, &c->st->dram, &c->obj);
-	if (r == -KVFS_EBUDGET) {
-		(void)space_dram(c->st, OBJECT_ROOM, c);
-		r = object_open(c->st->objects_fd, &id, &c->st->dram, &c->obj);
-	}
-	if (r == -KVFS_EBUDGET) /* a file that was opened must read: uncounted then */
-		r = object_open(c->st->objects_fd, &id, NULL, &c->obj);
+	r = ctx_object_open(c, &id, &c->obj);
 	if (r == -ENOENT || r == -ENOTDIR)
 		r = -KVFS_EDAMAGED;
 	return r;

@@ -379,7 +379,7 @@ static int seal_object(struct seal *s)
 	if (r == 0 && s->stored / 512 + STORE_BLOCK / 512 > (uint64_t)s->sb.st_blocks)
 		r = -KVFS_ENOGAIN;
 	if (r == 0)
-		r = object_open(s->st->objects_fd, &s->id, &s->st->dram, &s->obj);
+		r = ctx_object_open(s->c, &s->id, &s->obj);
 	return r;
 }
 

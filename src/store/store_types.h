@@ -165,6 +165,8 @@ void ctx_table_fini(struct store *st); /* drops replicas and copies */
 WUR int ctx_load_locked(struct ctx *c, struct node *n);
 /* Loads the object of a sealed context. Gate exclusive. -code marks damage. */
 WUR int ctx_object_locked(struct ctx *c);
+/* object_open that makes room for the tables in the memory budget. */
+WUR int ctx_object_open(struct ctx *c, const struct object_id *id, struct object **ret);
 /* Changes rec and state, under the gate and the lock. */
 void ctx_set_record(struct ctx *c, const struct kvfs_record *r);
 /* Accounts what the file occupies now (@sb of its tree file). */
