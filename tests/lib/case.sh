@@ -165,16 +165,19 @@ case_forget() {
 	CASE_PIDS=("${left[@]}")
 }
 
-# Waits for FS_PID to end; its status. 124 after $1 seconds.
+# Waits for FS_PID to end; its status. 124 after $1 seconds. The shell's own
+# word about a daemon that was killed goes nowhere.
 wait_fs() {
 	local i rc
-	for ((i = 0; i < $1 * 20; i++)); do
-		kill -0 "$FS_PID" 2>/dev/null || break
-		sleep 0.05
-	done
-	kill -0 "$FS_PID" 2>/dev/null && return 124
-	wait "$FS_PID"
-	rc=$?
+	{
+		for ((i = 0; i < $1 * 20; i++)); do
+			kill -0 "$FS_PID" || break
+			sleep 0.05
+		done
+		kill -0 "$FS_PID" && return 124
+		wait "$FS_PID"
+		rc=$?
+	} 2>/dev/null
 	case_forget "$FS_PID"
 	FS_PID=
 	return $rc

@@ -337,7 +337,7 @@ case_finish() { # PID STATUS
 	BUSY=("${left[@]}")
 	case $rc in
 	0) count pass "$note" "$t" ;;
-	77) count skip "$note" "$(grep -o 'SKIP: .*' "$dir.log" | tail -n 1 | cut -c7-)" ;;
+	77) count skip "$note" "$(sed -n '$s/^SKIP: //;$p' "$dir.log")" ;;
 	*)
 		[ $rc != 124 ] && [ $rc != 137 ] || t="$t timeout after $limit s"
 		count fail "$note" "$t"
