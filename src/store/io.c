@@ -224,15 +224,14 @@ static int write_overlay(struct ctx *c, const void *buf, size_t len, uint64_t of
 		return r;
 	r = overlay_fill_locked(c, off, len);
 	if (r == 0)
-		r = io_pwrite_all(c->fd, buf, len, off);
+		r = overlay_write_locked(c, buf, len, off);
 	space_release(c->st, len + 2 * STORE_BLOCK);
-	if (r == 0 && off + len > c->size)
-		c->size = off + len;
 	if (fstat(c->fd, &sb) == 0) {
+		c->size = (uint64_t)sb.st_size;
 		ctx_account(c, &sb);
-		/* rewritten for the most part: plain again */
+		/* rewritten for the most part: plain again, or else it stays as it is */
 		if (r == 0 && (uint64_t)sb.st_blocks * 512 * 2 > c->size)
-			r = unseal_locked(c, &sb);
+			err_ignore(unseal_locked(c, &sb));
 	}
 	return r;
 }

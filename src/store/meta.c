@@ -59,6 +59,8 @@ struct meta {
 	struct state state;             /* lock */
 	bool failed;                    /* lock */
 	bool same_tree;
+	int (*durable)(void *arg);      /* set before threads run */
+	void *durable_arg;
 };
 
 static int meta_err(int r)
@@ -322,11 +324,11 @@ static void dead_free(struct dead_intent *d)
 	}
 }
 
-/* The write lock is held: one transaction with the queue and, if not NULL, @put. */
-static int commit(struct meta *m, struct intent *put)
+/* The write lock is held: one transaction with the queue, without the intents in
+ * @dead, and, if not NULL, with @put. */
+static int commit(struct meta *m, struct intent *put, struct dead_intent *dead)
 {
 	struct pending **fresh = mem_calloc(META_QUEUE_HASH, sizeof(*fresh)), **q;
-	struct dead_intent *dead;
 	struct state s;
 	MDB_txn *txn;
 	int r;
@@ -337,8 +339,6 @@ static int commit(struct meta *m, struct intent *put)
 	q = m->flushing = m->queue;
 	m->queue = fresh;
 	m->n_queue = 0;
-	dead = m->dead;
-	m->dead = NULL;
 	s = m->state;
 	lock_release(&m->lock);
 	r = mdb_txn_begin(m->env, NULL, 0, &txn);
@@ -366,19 +366,44 @@ static int commit(struct meta *m, struct intent *put)
 		m->failed = true;
 	lock_release(&m->lock);
 	queue_free(q);
-	dead_free(dead);
 	return meta_err(r);
+}
+
+/* Intents that have done their work. What they covered must be durable before
+ * they go: LMDB's own sync need not commit the filesystem's journal. */
+static struct dead_intent *take_dead(struct meta *m)
+{
+	struct dead_intent *dead;
+
+	lock_acquire(&m->lock);
+	dead = m->dead;
+	m->dead = NULL;
+	lock_release(&m->lock);
+	if (dead && m->durable && m->durable(m->durable_arg) < 0) {
+		dead_free(dead); /* recovery looks at them once more: harmless */
+		dead = NULL;
+	}
+	return dead;
+}
+
+void meta_set_durable(struct meta *m, int (*durable)(void *arg), void *arg)
+{
+	m->durable = durable;
+	m->durable_arg = arg;
 }
 
 int meta_flush(struct meta *m, bool sync)
 {
+	struct dead_intent *dead;
 	int r;
 
 	if (m->read_only)
 		return 0;
+	dead = take_dead(m);
 	lock_acquire(&m->write_lock);
-	r = commit(m, NULL);
+	r = commit(m, NULL, dead);
 	lock_release(&m->write_lock);
+	dead_free(dead);
 	(void)sync; /* every commit is durable */
 	return r;
 }
@@ -397,7 +422,7 @@ int meta_intent_put(struct meta *m, struct intent *i)
 	int r;
 
 	lock_acquire(&m->write_lock);
-	r = commit(m, i);
+	r = commit(m, i, NULL);
 	lock_release(&m->write_lock);
 	return r;
 }

@@ -82,6 +82,9 @@ WUR int meta_reset_index(struct meta *m);
 
 /* Durable when it returns (concurrent callers share one commit). */
 WUR int meta_intent_put(struct meta *m, struct intent *i);
+/* @durable makes all changes of the filesystem so far durable; a flush calls it
+ * before intents go. Before threads run. */
+void meta_set_durable(struct meta *m, int (*durable)(void *arg), void *arg);
 /* Lazy: gone with the next flush. */
 void meta_intent_del(struct meta *m, const struct object_id *id);
 /* Every intent; @cb -code stops and is returned. Only before threads run. */

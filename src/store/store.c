@@ -43,6 +43,11 @@ static void keep_caps(struct store *st)
 		log_warn(st->log, "cannot keep capabilities across setfsuid: %s", strerror(errno));
 }
 
+static int make_durable(void *arg)
+{
+	return commit_barrier(arg);
+}
+
 /* Out of the way, kept for people: whatever it is. */
 static void meta_aside(struct store *st)
 {
@@ -74,7 +79,9 @@ static int open_meta(struct store *st, struct sbuf *why)
 		st->clean = false;
 	}
 	st->clean |= st->fresh;
-	if (r < 0)
+	if (r == 0)
+		meta_set_durable(st->meta, make_durable, st);
+	else
 		sbuf_addf(why, "%s/meta: %s", st->cfg.path, err_text(r));
 	return r;
 }

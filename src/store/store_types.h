@@ -239,6 +239,8 @@ WUR int seal_punch_locked(struct ctx *c);
 /* write.c */
 WUR int unseal_locked(struct ctx *c, struct stat *ret_sb);
 WUR int write_truncate(struct ctx *c, uint64_t size);
+/* Data into the stand-in of a sealed file: all of it, or none that shows. */
+WUR int overlay_write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off);
 WUR int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len);
 /* The source for reader_*: gate held; *ret_rep to be put by the caller. */
 void read_source_of(struct ctx *c, struct read_source *ret);

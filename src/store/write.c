@@ -31,6 +31,75 @@ static int set_record(struct ctx *c, const struct kvfs_record *rec)
 	return r;
 }
 
+/* ---- the stand-in --------------------------------------------------------- */
+
+#define STANDIN_STEP (1u << 20)
+#define STANDIN_BLOCKS (STANDIN_STEP / STORE_BLOCK + 1)
+
+/* Which blocks of [first, end) are holes; one byte each. */
+static void holes_of(int fd, uint64_t first, uint64_t end, uint8_t *hole)
+{
+	uint64_t pos = first;
+
+	memset(hole, 1, (size_t)((end - first) / STORE_BLOCK));
+	while (pos < end) {
+		off_t data = lseek(fd, (off_t)pos, SEEK_DATA), stop;
+
+		if (data < 0 || (uint64_t)data >= end)
+			return;
+		stop = lseek(fd, data, SEEK_HOLE);
+		pos = stop < 0 || (uint64_t)stop > end ? end : (uint64_t)stop;
+		for (uint64_t b = round_down_u64((uint64_t)data, STORE_BLOCK); b < pos;
+		     b += STORE_BLOCK)
+			hole[(b - first) / STORE_BLOCK] = 0;
+	}
+}
+
+static int write_step(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	uint64_t first = round_down_u64(off, STORE_BLOCK);
+	uint64_t end = round_up_u64(off + len, STORE_BLOCK);
+	uint8_t hole[STANDIN_BLOCKS];
+	int r = 0;
+
+	holes_of(c->fd, first, end, hole);
+	if (fallocate(c->fd, FALLOC_FL_KEEP_SIZE, (off_t)first, (off_t)(end - first)) < 0 &&
+	    errno != EOPNOTSUPP)
+		r = -errno;
+	if (r == 0)
+		r = FAULT_POINT("overlay.room");
+	if (r == 0)
+		r = io_pwrite_all(c->fd, buf, len, off);
+	for (uint64_t b = first; r < 0 && b < end; b += STORE_BLOCK)
+		if (hole[(b - first) / STORE_BLOCK] &&
+		    fallocate(c->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)b,
+			      STORE_BLOCK) < 0)
+			log_error(c->st->log, "inode %llu: a failed write stays at %llu: %s",
+				  (unsigned long long)c->ino, (unsigned long long)b,
+				  strerror(errno));
+	return r;
+}
+
+/*
+ * A write that fails half-way (no space) leaves blocks of zeros behind, and data
+ * in the stand-in hides the object: the room is allocated first, and what
+ * was a hole is one again after a failure.
+ */
+int overlay_write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off)
+{
+	int r = 0;
+
+	for (size_t done = 0; done < len && r == 0;) {
+		size_t step = STANDIN_STEP - (size_t)((off + done) % STORE_BLOCK);
+
+		if (step > len - done)
+			step = len - done;
+		r = write_step(c, (const char *)buf + done, step, off + done);
+		done += step;
+	}
+	return r;
+}
+
 /* ---- overlay -------------------------------------------------------------- */
 
 /* The stand-in must be durably empty before data in it means "newer". */
@@ -66,7 +135,7 @@ static int fill_block(struct ctx *c, uint64_t block)
 		len = c->size - block;
 	r = read_range(c, block, buf, (size_t)len, c->size);
 	if (r == 0)
-		r = io_pwrite_all(c->fd, buf, (size_t)len, block);
+		r = overlay_write_locked(c, buf, (size_t)len, block);
 	return r;
 }
 
@@ -167,7 +236,7 @@ static int materialise(struct ctx *c, uint64_t upto)
 
 		r = read_range(c, off, buf, len, c->size);
 		if (r == 0 && !(c->state == CTX_SEALED && all_zero(buf, len)))
-			r = io_pwrite_all(c->fd, buf, len, off);
+			r = overlay_write_locked(c, buf, len, off);
 		if (r == 0)
 			r = FAULT_POINT("unseal.data");
 	}

@@ -134,6 +134,8 @@ class Model:
             i = Inode()
             i.load(data_of(op), op["value"])
             self.names[name] = [i]
+        elif kind == "absent":
+            self.names[name] = [None]
 
     def settle(self):
         """All acknowledged: what the death of the daemon must not undo."""
@@ -160,18 +162,50 @@ def read_file(path):
     return body, x
 
 
+class Full(Exception):
+    """An operation was refused for lack of space."""
+
+
 class Run:
     def __init__(self, where, journal, seed):
         self.dir, self.r, self.tag = where, random.Random(seed), seed * 1000000
         self.journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self.model = replay(journal, False, math.inf)
+        self.model, self.copies = replay(journal, False, math.inf), journal + ".copies"
+        os.makedirs(self.copies, exist_ok=True)
 
     def note(self, op):
         os.write(self.journal, json.dumps(op).encode() + b"\n")
 
     def do(self, act, **op):
         self.note(op)
-        act()
+        try:
+            act()
+        except OSError as e:
+            if e.errno != errno.ENOSPC:
+                raise
+            self.model.apply(op)
+            for name in {op["name"], op.get("to", op["name"])} - {"."}:
+                self.refused(name, op)
+            raise Full from e
+        self.note({"op": "ok", "t": time.monotonic()})
+        self.model.apply(op)
+
+    def refused(self, name, op):
+        """No space: as before or done in part. What is there now counts."""
+        path, may = f"{self.dir}/{name}", self.model.of(name)
+        body, x = read_file(path) if os.path.exists(path) else (None, None)
+        why = [None if i is body else "no file" if i is None or body is None else i.wrong(body, x)
+               for i in may]
+        if None not in why:
+            print(f"{path} after ENOSPC of {op}: {why}", file=sys.stderr)
+            os._exit(1)
+        op = {"op": "absent", "name": name}
+        if body is not None:
+            op = {"op": "found", "name": name, "copy": f"{self.copies}/{name}.{self.tag}",
+                  "value": x}
+            with open(op["copy"], "wb") as f:
+                f.write(body)
+        self.note(op)
         self.note({"op": "ok", "t": time.monotonic()})
         self.model.apply(op)
 
@@ -248,7 +282,7 @@ class Run:
         try:
             os.setxattr(f"{self.dir}/{name}", "user.kvcache.seal", b"1")
         except OSError:
-            pass  # too small, or it gains nothing
+            pass  # too small, no gain or no room
 
     def verify(self, name):
         body, x = read_file(f"{self.dir}/{name}")
@@ -283,12 +317,16 @@ class Run:
 def run(where, journal, seed, seconds):
     r = Run(where, journal, seed)
     end = time.monotonic() + seconds
-    steps = 0
+    steps = full = 0
     try:
         os.makedirs(where, exist_ok=True)
         while time.monotonic() < end:
-            r.step()
+            try:
+                r.step()
+            except Full:
+                full += 1
             steps += 1
+        print(f"{steps} steps, {full} without space", file=sys.stderr)
     except OSError as e:
         print(f"{steps} steps, then {e}", file=sys.stderr)
     return 0
