@@ -91,6 +91,9 @@ static int catch_signals(struct kvcachefs *k)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* somebody else opened a file of the store that is being sealed (a lease
+	 * broke): the sealer sees it by itself; the default is to end the process */
+	signal(SIGIO, SIG_IGN);
 	if (!k->opt.foreground)
 		signal(SIGHUP, SIG_IGN);
 	sigemptyset(&set);

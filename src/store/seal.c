@@ -333,7 +333,8 @@ static int seal_encode(struct seal *s)
 	int r = 0;
 
 	for (uint32_t i = 0; i < s->n_chunks && r == 0; i++) {
-		if (canceled(s->c))
+		/* a lease that breaks keeps its opener waiting: give way at once */
+		if (canceled(s->c) || fcntl(s->c->fd, F_GETLEASE) != F_WRLCK)
 			return -KVFS_ECANCELED;
 		be_nice(s->st);
 		r = seal_room(s);
