@@ -3,7 +3,6 @@
 # Every byte region of objects and records damaged, cut, swapped or replaced:
 # EIO or exact data, never other bytes; with damage=hide the name is gone.
 # TIMEOUT: 180
-# ASAN
 . "$(dirname "$0")/../lib/case.sh"
 case_begin
 need_root
