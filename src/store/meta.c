@@ -399,8 +399,8 @@ int meta_flush(struct meta *m, bool sync)
 
 	if (m->read_only)
 		return 0;
-	dead = take_dead(m);
 	lock_acquire(&m->write_lock);
+	dead = take_dead(m);
 	r = commit(m, NULL, dead);
 	lock_release(&m->write_lock);
 	dead_free(dead);
@@ -417,11 +417,31 @@ void meta_totals(struct meta *m, struct meta_totals *ret)
 
 /* ---- intents -------------------------------------------------------------- */
 
+/* An object's next intent has the key of its last one, which must not take the
+ * new one along when it goes. */
+static void revive(struct meta *m, const struct intent *i)
+{
+	struct dead_intent **p, *d;
+
+	lock_acquire(&m->lock);
+	p = &m->dead;
+	while ((d = *p)) {
+		if (memcmp(d->key, i->id, 16) == 0 && memcmp(d->key + 16, &i->generation, 4) == 0) {
+			*p = d->next;
+			mem_free(d);
+		} else {
+			p = &d->next;
+		}
+	}
+	lock_release(&m->lock);
+}
+
 int meta_intent_put(struct meta *m, struct intent *i)
 {
 	int r;
 
 	lock_acquire(&m->write_lock);
+	revive(m, i);
 	r = commit(m, i, NULL);
 	lock_release(&m->write_lock);
 	return r;

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/sbuf.h"
@@ -185,6 +186,9 @@ static bool compare(const char *store, unsigned progress, bool killed, const cha
 		}
 		free(data);
 	}
+	/* what recovery cannot judge at once goes after a walk in the background */
+	for (unsigned i = 0; i < 200 && count_objects(store) != count_sealed(st); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
 	if (count_objects(store) != count_sealed(st)) {
 		fprintf(stderr, "%s: step %u: %u objects, %u sealed files\n", what, step,
 			count_objects(store), count_sealed(st));
