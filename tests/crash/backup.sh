@@ -1,0 +1,114 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# A mounted store copied by rsync -aX mounts elsewhere and reads bit for bit;
+# without the xattrs sealed files give EIO and never zeros. Stores that cannot
+# be written or served are refused, or served read-only, with the reason.
+# TIMEOUT: 120
+. "$(dirname "$0")/../lib/case.sh"
+case_begin
+need_root
+need rsync python3 setfattr
+opts=(-o dram=64M,settle=0,log=warn)
+
+fill() {
+	mkdir "$MNT/d"
+	for i in 1 2 3 4 5 6 7 8; do
+		kvdata st 300000 $i "$MNT/d/s$i"
+		kvdata random 20000 $i "$MNT/p$i"
+		setfattr -n user.kvcache.seal -v 1 "$MNT/d/s$i"
+	done
+	setfattr -n user.mine -v yes "$MNT/d/s1"
+	ln "$MNT/d/s2" "$MNT/link"
+	# overlay, truncated
+	printf changed | dd of="$MNT/d/s3" bs=1 seek=70000 conv=notrunc status=none
+	truncate -s 200000 "$MNT/d/s4"
+	(cd "$MNT" && sha256sum link d/* p*) >"$T/sums"
+}
+check() { (cd "$MNT" && sha256sum --quiet -c "$T/sums" >&2) || fail "$1"; }
+other() { STORE=$T/$1; }
+
+mount_fs "${opts[@]}"
+fill
+check "as written"
+MNT2=$T/mnt2 && mkdir "$MNT2" && MNT=$MNT2 mount_fails "mounted already by process $FS_PID" "${opts[@]}"
+# the backup is made beside writers
+(for i in $(seq 1 200); do
+	kvdata st 100000 $i "$MNT/w$((i % 9))"
+	mv "$MNT/w$((i % 9))" "$MNT/v$((i % 5))"
+done) 2>/dev/null &
+writer=$!
+CASE_PIDS+=("$writer")
+sleep 0.3
+rsync -aX --sparse "$STORE/" "$T/with/" 2>"$T/rsync.err"
+rc=$?
+[ $rc = 0 ] || [ $rc = 24 ] || fail "rsync -aX: $(cat "$T/rsync.err")"
+rsync -a --sparse "$STORE/" "$T/without/" 2>"$T/rsync.err"
+wait $writer
+umount_fs
+
+# restored: other inode numbers, no hard links, an index of another tree
+other with
+for round in 1 2; do
+	mount_fs "${opts[@]}"
+	for f in "$MNT"/v*; do cat "$f" >/dev/null 2>&1; done # may be torn, must not hurt
+	check "restored backup, round $round"
+	expect_eq "$(getfattr --only-values -n user.mine --absolute-names "$MNT/d/s1")" yes
+	sleep 1
+	check "restored backup after its index was made, round $round"
+	umount_fs
+done
+
+# without xattrs: what was sealed is EIO, what is small and plain is right
+other without
+mount_fs "${opts[@]}"
+for i in 1 2 3 4 5 6 7 8; do
+	expect_errno EIO cat "$MNT/d/s$i"
+	kvdata random 20000 $i "$T/want"
+	expect_same "$MNT/p$i" "$T/want"
+done
+umount_fs
+
+# over itself, from the backup: other inodes below the same directory
+other store
+mv "$STORE/tree/d" "$T/d.gone"
+rsync -aX --sparse "$T/with/" "$STORE/"
+mount_fs "${opts[@]}"
+check "restored in place"
+sleep 1
+check "restored in place, walked"
+umount_fs
+
+# read-only: by option and by the filesystem below
+mount_fs "${opts[@]},ro"
+check "mounted read-only"
+expect_errno EROFS touch "$MNT/x"
+umount_fs
+loop_ext4 64M
+cp -a --sparse=always "$STORE" "$LOOP_DIR/store"
+mount -o remount,ro "$LOOP_DIR"
+STORE=$LOOP_DIR/store
+mount_fs "${opts[@]}"
+check "on a read-only filesystem"
+expect_errno EROFS touch "$MNT/x"
+expect_errno EROFS rm "$MNT/p1"
+umount_fs
+mount -o remount,rw "$LOOP_DIR"
+
+# filesystems that cannot hold a store
+mkdir -p "$T/o/lower" "$T/o/upper" "$T/o/work" "$T/o/merged"
+if mount -t overlay overlay -o "lowerdir=$T/o/lower,upperdir=$T/o/upper,workdir=$T/o/work" \
+	"$T/o/merged" 2>/dev/null; then
+	STORE=$T/o/merged/store
+	mount_fails "overlayfs"
+	expect_eq "$(ls -A "$T/o/merged")" "store" "nothing is left behind but the directory"
+	umount "$T/o/merged"
+fi
+mkdir "$T/ram"
+if mount -t ramfs none "$T/ram" 2>/dev/null; then
+	STORE=$T/ram/store
+	mount_fails "xattrs"
+	umount "$T/ram"
+fi
+FS_PID=
+
+case_end
