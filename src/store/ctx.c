@@ -135,7 +135,7 @@ static struct ctx *ctx_new(struct store *st, uint64_t ino)
 	return c;
 }
 
-static void ctx_free(struct ctx *c)
+static void ctx_free(struct ctx *c) NO_TSA
 {
 	object_put(c->obj);
 	replica_put(c->rep);
@@ -538,15 +538,16 @@ int ctx_object_locked(struct ctx *c)
 
 void ctx_idle(struct ctx *c)
 {
-	bool idle;
+	bool idle, held;
 
 	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
 	idle = c->opens == 0 && !c->sealing && !c->unlinked && !c->copy_shared;
+	held = c->rep || c->copy;
 	lock_release(&c->lock);
 	if (idle) {
 		io_close(&c->fd);
-		if (!c->rep && !c->copy) {
+		if (!held) {
 			object_put(c->obj);
 			c->obj = NULL;
 		}

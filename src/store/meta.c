@@ -595,7 +595,7 @@ static int open_env(struct meta *m, int store_fd)
 }
 
 int meta_open(int store_fd, uint64_t tree_ino, uint64_t fsid, bool read_only, struct meta **ret,
-	      bool *ret_clean)
+	      bool *ret_clean) NO_TSA
 {
 	struct meta *m = mem_zalloc(sizeof(*m));
 	int r;
@@ -649,7 +649,7 @@ int meta_reset_index(struct meta *m)
 	return meta_err(r);
 }
 
-void meta_close(struct meta *m, bool clean)
+void meta_close(struct meta *m, bool clean) NO_TSA
 {
 	if (!m)
 		return;

@@ -194,12 +194,13 @@ int move_replica(struct ctx *c)
 
 /* ---- decoded copies ------------------------------------------------------- */
 
-/* Gate held. */
+/* Gate held. 0 also when there is one already. */
 int move_copy(struct ctx *c, const _Atomic bool *cancel)
 {
 	struct store *st = c->st;
 	struct read_source src;
 	struct copy *copy;
+	bool there;
 	void *map;
 	int r;
 
@@ -207,6 +208,11 @@ int move_copy(struct ctx *c, const _Atomic bool *cancel)
 		return -EOPNOTSUPP;
 	if (c->state != CTX_SEALED || !c->obj)
 		return -EINVAL;
+	lock_acquire(&c->lock);
+	there = c->copy;
+	lock_release(&c->lock);
+	if (there)
+		return 0;
 	r = copy_create(st->copies, c->size, &copy);
 	if (r == -KVFS_EBUDGET && space_dram(st, c->size, c))
 		r = copy_create(st->copies, c->size, &copy);
@@ -336,7 +342,7 @@ int store_move(struct store *st, struct node *n, enum place where)
 			r = move_replica(c);
 		if (r == 0 && where == PLACE_COPY) {
 			gate_enter(&c->gate, false);
-			r = c->copy ? 0 : move_copy(c, NULL);
+			r = move_copy(c, NULL);
 			gate_leave(&c->gate, false);
 		}
 		r = found_damage(c, n, r);

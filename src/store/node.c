@@ -377,7 +377,7 @@ static int make_fixed(struct node_table *t, int fd, struct node **ret)
 }
 
 int node_table_create(int tree_fd, int trash_fd, struct budget *b, unsigned max_dirfds,
-		      struct node_table **ret)
+		      struct node_table **ret) NO_TSA
 {
 	struct node_table *t = mem_zalloc(sizeof(*t));
 	int r;
@@ -411,7 +411,7 @@ err_free:
 	return r;
 }
 
-void node_table_destroy(struct node_table *t)
+void node_table_destroy(struct node_table *t) NO_TSA
 {
 	if (!t)
 		return;

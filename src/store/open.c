@@ -78,22 +78,6 @@ static void other_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 									     SERVE_CACHED;
 }
 
-/* Registers the backing file. Gate exclusive, so that nobody else does. */
-static int begin_passthrough(struct ctx *c, bool copy)
-{
-	struct store *st = c->st;
-	int fd = copy ? copy_fd(c->copy) : c->fd;
-	int id = st->k->backing_open(st->karg, fd);
-
-	if (id <= 0)
-		return id < 0 ? id : -EIO;
-	lock_acquire(&c->lock);
-	c->backing_id = id;
-	c->backing_is_copy = copy;
-	lock_release(&c->lock);
-	return 0;
-}
-
 /* A writer's requests come to us, so that the file and its copy both follow. */
 static void pass_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 {
@@ -105,9 +89,36 @@ static void pass_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 		f->mode = SERVE_PASSTHROUGH_DIRECT;
 }
 
+/* Registers the backing file and counts the first open of it: the file's own, or
+ * its @copy, of which the caller holds a reference. Gate exclusive, so that nobody
+ * else registers; but another file's need of DRAM may take the copy from this
+ * one at any moment, which then must not be served: it is soon another file's. */
+static int begin_passthrough(struct ctx *c, struct file *f, const struct copy *copy)
+{
+	struct store *st = c->st;
+	int id = st->k->backing_open(st->karg, copy ? copy_fd(copy) : c->fd);
+	bool gone;
+
+	if (id <= 0)
+		return id < 0 ? id : -EIO;
+	lock_acquire(&c->lock);
+	gone = copy && c->copy != copy;
+	if (!gone) {
+		c->backing_id = id;
+		c->backing_is_copy = copy;
+		c->passthrough++;
+		pass_mode(c, f);
+	}
+	lock_release(&c->lock);
+	if (gone)
+		st->k->backing_close(st->karg, id);
+	return gone ? -KVFS_ECANCELED : 0;
+}
+
 static void choose_mode(struct ctx *c, struct file *f)
 {
-	bool copy, try;
+	struct copy *copy = NULL;
+	bool of_copy, begun;
 
 	lock_acquire(&c->lock);
 	if (c->passthrough > 0) {
@@ -116,15 +127,14 @@ static void choose_mode(struct ctx *c, struct file *f)
 		lock_release(&c->lock);
 		return;
 	}
-	try = may_pass(c, f, &copy);
+	begun = may_pass(c, f, &of_copy);
+	if (begun && of_copy)
+		copy = copy_get(c->copy);
 	lock_release(&c->lock);
-	if (try && begin_passthrough(c, copy) == 0) {
-		lock_acquire(&c->lock);
-		c->passthrough++;
-		pass_mode(c, f);
-		lock_release(&c->lock);
+	begun = begun && begin_passthrough(c, f, copy) == 0;
+	copy_put(copy);
+	if (begun)
 		return;
-	}
 	lock_acquire(&c->lock);
 	other_mode(c, f);
 	lock_release(&c->lock);
@@ -395,21 +405,21 @@ static void settle_written(struct file *f)
 {
 	struct ctx *c = f->ctx;
 	struct stat sb;
-	bool sealed;
+	bool sealed, named;
 
 	if (!f->writes && !f->wrote)
 		return;
 	gate_enter(&c->gate, false);
 	if (c->fd >= 0 && fstat(c->fd, &sb) == 0) {
 		sealed = c->rec.state != KVFS_RECORD_PLAIN;
-		if (f->mode == SERVE_PASSTHROUGH && !c->backing_is_copy) {
-			lock_acquire(&c->lock);
+		lock_acquire(&c->lock);
+		if (f->mode == SERVE_PASSTHROUGH && !c->backing_is_copy)
 			c->dirty = true;
-			lock_release(&c->lock);
-		}
+		named = !c->unlinked;
+		lock_release(&c->lock);
 		ctx_account(c, &sb);
 		attr_apply(&c->rec, &sb);
-		if (!c->unlinked)
+		if (named)
 			index_put(c->st, f->node, c, &sb, sealed);
 	}
 	gate_leave(&c->gate, false);

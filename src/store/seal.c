@@ -484,16 +484,20 @@ void seal_finish(struct ctx *c, struct node *n)
 	struct store *st = c->st;
 	struct object_id id;
 	struct stat sb;
+	bool named;
 	int r = 0;
 
 	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	named = !c->unlinked;
+	lock_release(&c->lock);
 	if (c->rec.state == KVFS_RECORD_SWITCHED && ctx_load_locked(c, n) == 0)
 		r = seal_punch_locked(c);
 	memcpy(id.id, c->rec.id, sizeof(id.id));
 	id.generation = c->rec.generation;
 	if (r == 0 && c->rec.state == KVFS_RECORD_SEALED)
 		meta_intent_del(st->meta, &id);
-	if (c->fd >= 0 && fstat(c->fd, &sb) == 0 && !c->unlinked) {
+	if (c->fd >= 0 && named && fstat(c->fd, &sb) == 0) {
 		attr_apply(&c->rec, &sb);
 		index_put(st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
 	}

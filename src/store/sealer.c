@@ -126,9 +126,8 @@ static void start_job(struct store *st, struct ctx *c)
 }
 
 /* The queue's first context when it is due; else when it will be. Lock held. */
-static struct ctx *due(struct store *st, uint64_t now, uint64_t *ret_when) REQUIRES(&st->seal.lock)
+static struct ctx *due(struct sealer *s, uint64_t now, uint64_t *ret_when) REQUIRES(&s->lock)
 {
-	struct sealer *s = &st->seal;
 	struct ctx *c;
 	uint64_t when;
 
@@ -155,7 +154,7 @@ static void *sealer_thread(void *arg)
 	lock_acquire(&s->lock);
 	while (!s->stop) {
 		uint64_t when;
-		struct ctx *c = due(st, clock_mono_ns(), &when);
+		struct ctx *c = due(s, clock_mono_ns(), &when);
 
 		if (!c) {
 			cond_wait_until(&s->wake, &s->lock, when);
