@@ -141,15 +141,28 @@ bool control_open(fuse_req_t req, fuse_ino_t ino, int flags)
 	return true;
 }
 
+/* Replies from a copy: as soon as the kernel has the bytes the client may close,
+ * and the handle is freed by another thread before writev returns here (which
+ * then no longer looks at them; the sanitizer's writev does). */
 void control_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
 	size_t at = (size_t)off;
+	char *copy;
 
-	if (at >= h->text.len)
-		size = at = 0;
-	else if (size > h->text.len - at)
+	if (at >= h->text.len || size == 0) {
+		(void)fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	if (size > h->text.len - at)
 		size = h->text.len - at;
-	(void)fuse_reply_buf(req, size ? h->text.s + at : NULL, size);
+	copy = mem_alloc(size);
+	if (!copy) {
+		reply_code(req, -ENOMEM);
+		return;
+	}
+	memcpy(copy, h->text.s + at, size);
+	(void)fuse_reply_buf(req, copy, size);
+	mem_free(copy);
 }
 
 void control_readdir(fuse_req_t req, size_t size, off_t off, bool plus)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Every byte region of objects and records damaged, cut, swapped or replaced:
 # EIO or exact data, never other bytes; with damage=hide the name is gone.
+# ASAN
 # TIMEOUT: 180
 . "$(dirname "$0")/../lib/case.sh"
 case_begin
