@@ -19,6 +19,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "store/record.h"
+#include "store/standin.h"
 #include "store/store_types.h"
 
 #define CTX_HASH 4096u
@@ -414,17 +415,6 @@ static int open_tree_file(struct ctx *c, struct node *n, struct stat *sb)
 	return 0;
 }
 
-/* A stand-in with data blocks while the object counts: an overlay. */
-static bool has_overlay(int fd, const struct stat *sb)
-{
-	off_t off;
-
-	if (sb->st_size == 0)
-		return false;
-	off = lseek(fd, 0, SEEK_DATA);
-	return off >= 0;
-}
-
 static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record *rec)
 {
 	int r;
@@ -459,6 +449,16 @@ static void load_flags(struct ctx *c, uint64_t bytes)
 	lock_release(&c->lock);
 }
 
+/* Data in a stand-in while the object counts: an overlay. */
+static int load_standin(struct ctx *c, const struct stat *sb)
+{
+	int r = sb->st_blocks ? standin_settle(c->fd, c->fd_writable && !c->st->read_only) : 0;
+
+	if (r == 0 && standin_has_data(c->fd, sb))
+		c->state = CTX_OVERLAY;
+	return r;
+}
+
 int ctx_load_locked(struct ctx *c, struct node *n)
 {
 	struct kvfs_record rec;
@@ -488,8 +488,12 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 	}
 	c->state = CTX_PLAIN;
 	ctx_set_record(c, &rec);
-	if (rec.state == KVFS_RECORD_SEALED && has_overlay(c->fd, &sb))
-		c->state = CTX_OVERLAY;
+	if (rec.state == KVFS_RECORD_SEALED)
+		r = load_standin(c, &sb);
+	if (r < 0) {
+		io_close(&c->fd);
+		return r;
+	}
 	node_set_content(n, rec.state == KVFS_RECORD_PLAIN ? NODE_PLAIN : NODE_SEALED);
 	if (!c->loaded) {
 		uint64_t bytes = (uint64_t)sb.st_blocks * 512;

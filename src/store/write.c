@@ -122,17 +122,21 @@ static int overlay_begin(struct ctx *c)
 	return r;
 }
 
-/* Fills the block at @block from what reads there now, unless it has data. */
+/* Fills the block at @block from what reads there now, unless it has data. With
+ * blocks of 1 KiB below a power cut may leave part of one. */
 static int fill_block(struct ctx *c, uint64_t block)
 {
 	uint8_t buf[STORE_BLOCK];
 	uint64_t len = STORE_BLOCK;
 	int r;
 
-	if (block >= c->size || lseek(c->fd, (off_t)block, SEEK_DATA) == (off_t)block)
+	if (block >= c->size)
 		return 0;
 	if (len > c->size - block)
 		len = c->size - block;
+	if (lseek(c->fd, (off_t)block, SEEK_DATA) == (off_t)block &&
+	    lseek(c->fd, (off_t)block, SEEK_HOLE) >= (off_t)(block + len))
+		return 0;
 	r = read_range(c, block, buf, (size_t)len, c->size);
 	if (r == 0)
 		r = overlay_write_locked(c, buf, (size_t)len, block);

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 # A mounted store copied by rsync -aX mounts elsewhere and reads bit for bit;
 # without the xattrs sealed files give EIO and never zeros. Stores that cannot
-# be written or served are refused, or served read-only, with the reason.
+# be written or served are refused, or served read-only, with the reason. What a
+# power cut left allocated in a sealed file's stand-in is not content.
 # TIMEOUT: 120
 . "$(dirname "$0")/../lib/case.sh"
 case_begin
 need_root
-need rsync python3 setfattr
+need rsync python3 setfattr fallocate
 opts=(-o dram=64M,settle=0,log=warn)
 
 fill() {
@@ -77,6 +78,19 @@ check "restored in place"
 sleep 1
 check "restored in place, walked"
 umount_fs
+
+# blocks that a power cut left allocated and unwritten are no data, even when
+# somebody's reading has put them into the page cache as zeros
+blank() {
+	fallocate -n -o 131072 -l 131072 "$STORE/tree/d/s$1" || fail "fallocate"
+	cat "$STORE/tree/d/s$1" >"$T/read"
+}
+blank 1
+blank 3
+mount_fs "${opts[@]}"
+check "unwritten blocks"
+umount_fs
+blank 5
 
 # read-only: by option and by the filesystem below
 mount_fs "${opts[@]},ro"
