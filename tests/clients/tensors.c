@@ -266,5 +266,7 @@ const struct client_case tensor_cases[] = {
 	  example_verify },
 	{ "numpy-memmap", "shared mappings written, flushed and read", memmap_write,
 	  memmap_verify },
+	{ "numpy-two-maps", "a shared mapping that reads beside one that writes", memmap_write,
+	  memmap_both },
 	{ 0 },
 };
