@@ -28,6 +28,9 @@ command -v node >/dev/null || skip "node is not installed"
 if ! have; then
 	command -v npm >/dev/null || skip "npm is not installed"
 	mkdir -p "$cache" && cd "$cache" || skip "cannot create $cache"
+	exec 8>.lock && flock 8 # two cases may want it at once
+fi
+if ! have; then
 	[ -e package.json ] || echo '{"private": true}' >package.json
 	install node-llama-cpp@3 || skip "npm cannot install node-llama-cpp"
 	version=$(node -p 'require("./node_modules/node-llama-cpp/package.json").version')
