@@ -1,25 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contexts in use: the table, the gate, loading a file's record and object.
+ * Contexts in use: the table, the gate, counts.
  *
  * A context is made by the first open, seal or move of a file and goes with its
  * last reference. A reference is held by every struct file, by the seal queue
  * while queued, and by the table's LRU while a replica or copy exists.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
-#include "store/record.h"
-#include "store/standin.h"
 #include "store/store_types.h"
 
 #define CTX_HASH 4096u
@@ -381,7 +377,7 @@ void ctx_account_gone(struct ctx *c)
 	account_set(c, 0);
 }
 
-/* ---- loading -------------------------------------------------------------- */
+/* ---- what it is ------------------------------------------------------------ */
 
 void ctx_set_record(struct ctx *c, const struct kvfs_record *r)
 {
@@ -392,152 +388,6 @@ void ctx_set_record(struct ctx *c, const struct kvfs_record *r)
 	else if (c->state != CTX_OVERLAY)
 		c->state = CTX_SEALED;
 	lock_release(&c->lock);
-}
-
-static int open_tree_file(struct ctx *c, struct node *n, struct stat *sb)
-{
-	struct store *st = c->st;
-	int want = st->read_only ? O_RDONLY : O_RDWR;
-	int fd = node_openfd(st->nodes, n, want | O_NONBLOCK);
-
-	c->fd_writable = want == O_RDWR;
-	if (fd == -EACCES || fd == -EPERM || fd == -EROFS || fd == -ETXTBSY) {
-		fd = node_openfd(st->nodes, n, O_RDONLY | O_NONBLOCK);
-		c->fd_writable = false;
-	}
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, sb) < 0 || !S_ISREG(sb->st_mode)) {
-		close(fd);
-		return -KVFS_EFORMAT;
-	}
-	c->fd = fd;
-	return 0;
-}
-
-static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record *rec)
-{
-	int r;
-
-	memset(rec, 0, sizeof(*rec));
-	if (sb->st_size == 0)
-		return 0;
-	r = record_get(c->fd, NULL, c->st->xattr, rec);
-	if (r != -ENODATA)
-		return r;
-	/* lost with its xattrs, and perhaps a stand-in: see format.h */
-	return damage_record_lost(sb) ? -KVFS_EDAMAGED : 0;
-}
-
-/* What the index remembers of a context that was not in memory. */
-static void load_flags(struct ctx *c, uint64_t bytes)
-{
-	struct meta_rec rec;
-	bool known = meta_get(c->st->meta, c->ino, &rec) == 0;
-	uint32_t flags = known ? rec.flags : 0;
-
-	/* grown unseen, through a mapping that outlived its descriptor */
-	if (known && rec.stored_bytes != bytes && !c->st->read_only) {
-		atomic_fetch_add(&c->st->ssd_used, bytes - rec.stored_bytes);
-		index_occupies(c->st, c->ino, bytes);
-	}
-
-	lock_acquire(&c->lock);
-	c->accounted = bytes;
-	c->pinned |= (flags & META_PINNED) != 0;
-	c->damaged |= (flags & META_DAMAGED) != 0;
-	lock_release(&c->lock);
-}
-
-/* Data in a stand-in while the object counts: an overlay. */
-static int load_standin(struct ctx *c, const struct stat *sb)
-{
-	int r = sb->st_blocks ? standin_settle(c->fd, c->fd_writable && !c->st->read_only) : 0;
-
-	if (r == 0 && standin_has_data(c->fd, sb))
-		c->state = CTX_OVERLAY;
-	return r;
-}
-
-int ctx_load_locked(struct ctx *c, struct node *n)
-{
-	struct kvfs_record rec;
-	struct stat sb;
-	int r;
-
-	if (c->fd >= 0)
-		return 0;
-	r = open_tree_file(c, n, &sb);
-	if (r < 0)
-		return r;
-	r = read_record(c, &sb, &rec);
-	if (r < 0) {
-		io_close(&c->fd);
-		return r;
-	}
-	if (rec.state != KVFS_RECORD_PLAIN && rec.valid_bytes > (uint64_t)sb.st_size &&
-	    !c->st->read_only && c->fd_writable) {
-		/* a crash between a truncation and its note: note it before the file
-		 * can grow again, or the object's old bytes would come back */
-		rec.valid_bytes = (uint64_t)sb.st_size;
-		r = record_set(c->fd, c->st->xattr, &rec);
-		if (r < 0) {
-			io_close(&c->fd);
-			return r;
-		}
-	}
-	c->state = CTX_PLAIN;
-	ctx_set_record(c, &rec);
-	if (rec.state == KVFS_RECORD_SEALED)
-		r = load_standin(c, &sb);
-	if (r < 0) {
-		io_close(&c->fd);
-		return r;
-	}
-	node_set_content(n, rec.state == KVFS_RECORD_PLAIN ? NODE_PLAIN : NODE_SEALED);
-	if (!c->loaded) {
-		uint64_t bytes = (uint64_t)sb.st_blocks * 512;
-
-		/* what it occupies is in the totals already: no delta */
-		if (rec.state != KVFS_RECORD_PLAIN)
-			bytes += (uint64_t)rec.stored_blocks * STORE_BLOCK;
-		load_flags(c, bytes);
-		c->loaded = true;
-	}
-	c->size = (uint64_t)sb.st_size;
-	return 0;
-}
-
-/* More than the tables of nearly every object. */
-#define OBJECT_ROOM (4ull << 20)
-
-int ctx_object_open(struct ctx *c, const struct object_id *id, struct object **ret)
-{
-	struct store *st = c->st;
-	int r = object_open(st->objects_fd, id, &st->dram, ret);
-
-	if (r == -KVFS_EBUDGET) {
-		(void)space_dram(st, OBJECT_ROOM, c);
-		r = object_open(st->objects_fd, id, &st->dram, ret);
-	}
-	if (r == -KVFS_EBUDGET) /* a file that is in use must read: uncounted then */
-		r = object_open(st->objects_fd, id, NULL, ret);
-	return r;
-}
-
-int ctx_object_locked(struct ctx *c)
-{
-	struct object_id id;
-	int r;
-
-	if (c->obj || c->rec.state == KVFS_RECORD_PLAIN)
-		return 0;
-	memcpy(id.id, c->rec.id, sizeof(id.id));
-	id.generation = c->rec.generation;
-	r = ctx_object_open(c, &id, &c->obj);
-	if (r == -ENOENT || r == -ENOTDIR)
-		r = -KVFS_EDAMAGED;
-	return r;
 }
 
 void ctx_idle(struct ctx *c)

@@ -160,8 +160,8 @@ void ctx_put(struct ctx *c);
 void ctx_gone(struct ctx *c);
 WUR int ctx_table_init(struct ctx_table *t);
 void ctx_table_fini(struct store *st); /* drops replicas and copies */
-/* Opens the tree file and reads the record if that was not done yet; @n says
- * where. Gate exclusive. */
+/* load.c. Opens the tree file and reads the record if that was not done yet; @n
+ * says where. Gate exclusive. */
 WUR int ctx_load_locked(struct ctx *c, struct node *n);
 /* Loads the object of a sealed context. Gate exclusive. -code marks damage. */
 WUR int ctx_object_locked(struct ctx *c);
