@@ -38,18 +38,46 @@ static int open_tree_file(struct ctx *c, struct node *n, struct stat *sb)
 	return 0;
 }
 
+/*
+ * The record of the file just opened. 1: it counts as plain, and its inode does
+ * not say so, or says that it is sealed.
+ */
 static int read_record(struct ctx *c, const struct stat *sb, struct kvfs_record *rec)
 {
 	int r;
 
 	memset(rec, 0, sizeof(*rec));
-	if (sb->st_size == 0)
-		return 0;
 	r = record_get(c->fd, NULL, c->st->xattr, rec);
+	if (sb->st_size == 0) /* there is nothing that could be elsewhere */
+		return r == -ENODATA || damage_is(r) || rec->state != KVFS_RECORD_PLAIN ? 1 : r;
 	if (r != -ENODATA)
 		return r;
 	/* lost with its xattrs, and perhaps a stand-in: see format.h */
-	return damage_record_lost(sb) ? -KVFS_EDAMAGED : 0;
+	return damage_record_lost(sb) ? -KVFS_EDAMAGED : 1;
+}
+
+/*
+ * A kill before a new file got its record, or between cutting a file to nothing
+ * and saying so: without a record what is written now would be damage later.
+ * A file whose inode takes none is served, and not written.
+ */
+static void load_plain(struct ctx *c, struct kvfs_record *rec)
+{
+	const struct kvfs_record old = *rec, plain = { .version = KVFS_RECORD_VERSION };
+	struct object_id id;
+
+	*rec = plain;
+	if (c->st->read_only || !c->fd_writable)
+		return;
+	if (record_set(c->fd, c->st->xattr, &plain) < 0) {
+		c->fd_writable = false;
+		return;
+	}
+	if (old.state == KVFS_RECORD_PLAIN)
+		return;
+	memcpy(id.id, old.id, sizeof(id.id));
+	id.generation = old.generation;
+	trash_object_later(c->st, &id);
 }
 
 /* What the index remembers of a context that was not in memory. */
@@ -98,6 +126,8 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 		io_close(&c->fd);
 		return r;
 	}
+	if (r > 0)
+		load_plain(c, &rec);
 	if (rec.state != KVFS_RECORD_PLAIN && rec.valid_bytes > (uint64_t)sb.st_size &&
 	    !c->st->read_only && c->fd_writable) {
 		/* a crash between a truncation and its note: note it before the file

@@ -192,8 +192,10 @@ int store_mknod(struct store *st, const struct caller *c, struct node *dir, cons
 static int first_record(struct store *st, const struct at *at, int fd)
 {
 	struct kvfs_record rec = { .version = KVFS_RECORD_VERSION };
-	int r = record_set(fd, st->xattr, &rec);
+	int r = FAULT_POINT("create.made");
 
+	if (r == 0)
+		r = record_set(fd, st->xattr, &rec);
 	if (r < 0 && unlinkat(at->dirfd, at->name, 0) < 0)
 		return -errno;
 	return r;

@@ -67,6 +67,11 @@ for i in 1 2 3 4 5 6 7 8; do
 	kvdata random 20000 $i "$T/want"
 	expect_same "$MNT/p$i" "$T/want"
 done
+# and may grow: it has a record from now on
+kvdata random 100000 9 "$T/more"
+cat "$T/more" >>"$MNT/p8" && cat "$T/more" >>"$T/want" || fail "append"
+remount_fs
+expect_same "$MNT/p8" "$T/want"
 umount_fs
 
 # over itself, from the backup: other inodes below the same directory

@@ -150,12 +150,44 @@ static void explain(const struct model *m, unsigned name, const uint8_t *data, s
 		f->exists ? "file" : "none", f->len, exists ? "file" : "none", len, at);
 }
 
+#define REFILL_BYTES 200000u
+#define REFILL_SEED 99u
+
+/* What a kill left empty can be filled, and what is in it then stays. */
+static bool refill(const char *path, const bool *empty, const char *what)
+{
+	struct store *st = open_store(path);
+	uint8_t *want = malloc(REFILL_BYTES);
+	bool ok = true;
+
+	CHECK(want);
+	for (unsigned n = 0; n < MODEL_FILES; n++)
+		CHECK(!empty[n] || model_rewrite(st, n, REFILL_BYTES, REFILL_SEED) == 0);
+	store_close(st, false);
+	st = open_store(path);
+	model_fill(want, REFILL_BYTES, REFILL_SEED, 0);
+	for (unsigned n = 0; n < MODEL_FILES; n++) {
+		uint8_t *data = NULL;
+		size_t len = 0;
+		int r = empty[n] ? model_read(st, n, &data, &len) : 0;
+
+		if (empty[n] && (r < 0 || len != REFILL_BYTES || memcmp(data, want, len) != 0)) {
+			fprintf(stderr, "%s: file%u, filled after it: %s\n", what, n, err_text(r));
+			ok = false;
+		}
+		free(data);
+	}
+	free(want);
+	store_close(st, false);
+	return ok;
+}
+
 /* Compares everything after a run that got to @progress. */
 static bool compare(const char *store, unsigned progress, bool killed, const char *what)
 {
 	struct model before, after;
 	unsigned step = progress / 2; /* steps done */
-	bool half = progress % 2, ok = true;
+	bool half = progress % 2, ok = true, empty[MODEL_FILES] = { false }, some = false;
 	struct store *st;
 
 	model_init(&before);
@@ -184,6 +216,8 @@ static bool compare(const char *store, unsigned progress, bool killed, const cha
 			explain(&before, n, data, len, exists);
 			ok = false;
 		}
+		empty[n] = exists && len == 0;
+		some |= empty[n];
 		free(data);
 	}
 	/* what recovery cannot judge at once goes after a walk in the background */
@@ -201,7 +235,7 @@ static bool compare(const char *store, unsigned progress, bool killed, const cha
 	store_close(st, false);
 	model_free(&before);
 	model_free(&after);
-	return ok;
+	return (!some || refill(store, empty, what)) && ok;
 }
 
 /* One run with @fault. 1 ok and the fault was met, 0 not met, -1 wrong. */

@@ -251,6 +251,13 @@ static int run_open(struct store *st, const struct step *s)
 	return r;
 }
 
+int model_rewrite(struct store *st, unsigned name, uint64_t len, unsigned seed)
+{
+	const struct step s = { OP_REWRITE, name, 0, 0, len, seed };
+
+	return run_open(st, &s);
+}
+
 static int run_node(struct store *st, const struct step *s)
 {
 	struct stat sb;

@@ -59,6 +59,8 @@ bool model_may_be(const struct model *before, const struct model *after, unsigne
 		  const uint8_t *data, size_t len, bool exists);
 /* Runs step @i against the store; -code. */
 int model_run(struct store *st, unsigned i);
+/* Opens @name with O_TRUNC and writes @len bytes of @seed; -code. */
+int model_rewrite(struct store *st, unsigned name, uint64_t len, unsigned seed);
 /* Reads all of @name: 0 with data (malloc'ed), -ENOENT, -code. */
 int model_read(struct store *st, unsigned name, uint8_t **ret, size_t *ret_len);
 /* KV-like bytes: bf16 numbers of a narrow range, so that sealing gains. */
