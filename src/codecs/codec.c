@@ -32,6 +32,7 @@
 #define GAIN(len) ((len) - (len) / 64)       /* at most this, or it is raw */
 #define GAIN_DRAM(len) ((len) - (len) / 8)   /* for zstd in DRAM */
 #define ZSTD_BYTES_MAX (3u << 20) /* both contexts at CODEC_CHUNK_MAX; tested */
+#define ZSTD_DECODING_BYTES_MAX (256u << 10) /* one of them; tested */
 
 static const struct codec_ops *const table[] = {
 	&codec_raw, &codec_lz4, &codec_zstd, &codec_planes_huf, &codec_planes_fix, NULL,
@@ -122,6 +123,11 @@ size_t codec_ctx_bytes_max(void)
 {
 	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) + lz4_state_bytes() +
 	       ZSTD_BYTES_MAX;
+}
+
+size_t codec_ctx_bytes_decoding(void)
+{
+	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) + ZSTD_DECODING_BYTES_MAX;
 }
 
 size_t codec_ctx_bytes(const struct codec_ctx *c)

@@ -45,6 +45,8 @@ void codec_ctx_destroy(struct codec_ctx *c); /* NULL ok */
 enum codec_simd codec_ctx_simd(const struct codec_ctx *c);
 /* Upper bound of memory that one context ever holds, for the dram= budget. */
 size_t codec_ctx_bytes_max(void);
+/* The same of one that only ever decodes. */
+size_t codec_ctx_bytes_decoding(void);
 
 struct codec_out {
 	void *buf;  /* owned by the caller */

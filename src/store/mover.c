@@ -13,8 +13,6 @@
 #include "policy/policy.h"
 #include "store/seal.h"
 
-#define MOVE_CHUNK_MAX CODEC_CHUNK_MAX
-
 int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep, uint32_t chunk,
 		     unsigned codec, const void *p, size_t len)
 {
@@ -26,15 +24,24 @@ int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep
 }
 
 /* An object of which only identity and chunk geometry are known yet. */
-static struct object *object_blank(const struct object_id *id, const struct layout_chunk *chunks,
-				   uint32_t n)
+static struct object *object_blank(struct budget *b, const struct object_id *id,
+				   const struct layout_chunk *chunks, uint32_t n)
 {
-	struct object *o = mem_zalloc(sizeof(*o));
+	size_t bytes = sizeof(struct object) +
+		       n * (sizeof(struct object_chunk) + sizeof(struct object_layer));
+	struct object *o;
 
-	if (!o)
+	if (budget_take(b, BUDGET_TABLE, bytes))
 		return NULL;
+	o = mem_zalloc(sizeof(*o));
+	if (!o) {
+		budget_give(b, BUDGET_TABLE, bytes);
+		return NULL;
+	}
 	o->refs = 1;
 	o->fd = -1;
+	o->budget = b;
+	o->table_bytes = bytes;
 	o->chunks = mem_calloc(n, sizeof(*o->chunks));
 	o->layers = mem_calloc(n, sizeof(*o->layers));
 	if (!o->chunks || !o->layers) {
@@ -54,15 +61,20 @@ static struct object *object_blank(const struct object_id *id, const struct layo
 	return o;
 }
 
-void seal_replica_begin(struct store *st, struct replica **ret, const struct object_id *id,
+/* More than the tables of nearly every replica. */
+#define TABLES_ROOM (1ull << 20)
+
+void seal_replica_begin(struct ctx *c, struct replica **ret, const struct object_id *id,
 			const struct layout_chunk *chunks, uint32_t n)
 {
-	struct object *o = object_blank(id, chunks, n);
+	struct store *st = c->st;
+	struct object *o;
 
 	*ret = NULL;
-	if (!o)
-		return;
-	if (replica_create(st->arena, o, ret) < 0)
+	if (budget_free(&st->dram) < TABLES_ROOM)
+		(void)space_dram(st, TABLES_ROOM, c); /* as far as it goes */
+	o = object_blank(&st->dram, id, chunks, n);
+	if (o && replica_create(st->arena, o, ret) < 0)
 		*ret = NULL;
 	object_put(o);
 }
@@ -72,9 +84,10 @@ void seal_replica_begin(struct store *st, struct replica **ret, const struct obj
 struct fill {
 	struct ctx *c;
 	struct replica *rep;
-	struct codec_ctx *codec;
+	struct codec_ctx *codec; /* not of the reader's pool, which reading may have to wait for */
 	uint8_t *raw, *enc;
-	size_t enc_bytes;
+	size_t raw_bytes, enc_bytes;
+	uint64_t counted;        /* of the memory budget, for these */
 };
 
 /* One chunk, under the gate; -KVFS_ECANCELED when the object changed. */
@@ -145,6 +158,8 @@ static int fill_begin(struct fill *f, struct object **ret_obj)
 	lock_release(&c->lock);
 	if (!f->rep)
 		r = replica_create(c->st->arena, *ret_obj, &f->rep);
+	if (r == -KVFS_EBUDGET && space_dram(c->st, TABLES_ROOM, c))
+		r = replica_create(c->st->arena, *ret_obj, &f->rep);
 	if (r < 0)
 		object_put(*ret_obj);
 	return r;
@@ -170,24 +185,62 @@ static void fill_install(struct fill *f, const struct object *o)
 	ctx_touch(c, false);
 }
 
+/* Never beyond the budget: the file can be read without its replica. */
+static int fill_count(struct fill *f, uint64_t bytes)
+{
+	struct store *st = f->c->st;
+	int r = budget_take(&st->dram, BUDGET_BUFFER, bytes);
+
+	if (r < 0 && space_dram(st, bytes, f->c))
+		r = budget_take(&st->dram, BUDGET_BUFFER, bytes);
+	if (r == 0)
+		f->counted = bytes;
+	return r;
+}
+
+static int fill_buffers(struct fill *f, const struct object *o)
+{
+	size_t most = 1;
+	int r;
+
+	for (uint32_t i = 0; i < o->n_chunks; i++)
+		if (most < o->chunks[i].len_bytes)
+			most = o->chunks[i].len_bytes;
+	f->raw_bytes = most;
+	f->enc_bytes = codec_best_bound(most);
+	r = fill_count(f, f->raw_bytes + f->enc_bytes + codec_ctx_bytes_max());
+	if (r < 0)
+		return r;
+	f->raw = mem_alloc_pages(f->raw_bytes);
+	f->enc = mem_alloc_pages(f->enc_bytes);
+	return f->raw && f->enc ? codec_ctx_create(CODEC_SIMD_BEST, &f->codec) : -ENOMEM;
+}
+
+static void fill_fini(struct fill *f)
+{
+	codec_ctx_destroy(f->codec);
+	mem_free_pages(f->raw, f->raw_bytes);
+	mem_free_pages(f->enc, f->enc_bytes);
+	budget_give(&f->c->st->dram, BUDGET_BUFFER, f->counted);
+	replica_put(f->rep);
+}
+
 int move_replica(struct ctx *c)
 {
-	struct fill f = { .c = c, .enc_bytes = codec_best_bound(MOVE_CHUNK_MAX) };
+	struct fill f = { .c = c };
 	struct object *o;
 	int r = fill_begin(&f, &o);
 
 	if (r < 0)
 		return r;
-	f.raw = mem_alloc_pages(MOVE_CHUNK_MAX);
-	f.enc = mem_alloc_pages(f.enc_bytes);
-	f.codec = reader_codec_get(c->st->reader);
-	r = f.raw && f.enc ? fill_all(&f, o) : -ENOMEM;
-	if (r == 0)
-		fill_install(&f, o);
-	reader_codec_put(c->st->reader, f.codec);
-	mem_free_pages(f.raw, MOVE_CHUNK_MAX);
-	mem_free_pages(f.enc, f.enc_bytes);
-	replica_put(f.rep);
+	if (!replica_complete(f.rep)) {
+		r = fill_buffers(&f, o);
+		if (r == 0)
+			r = fill_all(&f, o);
+		if (r == 0)
+			fill_install(&f, o);
+	}
+	fill_fini(&f);
 	object_put(o);
 	return r;
 }

@@ -100,6 +100,8 @@ struct object_plan {
 /* Creates objects_fd/xx/ID.G (and xx); objects_fd is borrowed until finish.
  * -EEXIST, -E2BIG (index over 256 MiB), -EINVAL (a plan that cannot be), -errno,
  * -ENOMEM. Holds 1 MiB of buffer per layer and 64 bytes per chunk and layer. */
+#define OBJECT_WRITER_BYTES (1u << 20)
+#define OBJECT_WRITER_CHUNK_BYTES 64u
 WUR int object_writer_create(int objects_fd, const struct object_plan *plan,
 			     struct object_writer **ret);
 /* Adds the stored bytes of the next chunk, in chunk order, all its layers (1 for

@@ -36,7 +36,7 @@
 #include "store/object.h"
 #include "store/object_format.h"
 
-#define STREAM_BYTES (1u << 20)
+#define STREAM_BYTES OBJECT_WRITER_BYTES
 #define DROP_BEHIND (8u << 20)
 
 /* Appends to a file through an aligned buffer. */

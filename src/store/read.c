@@ -506,13 +506,3 @@ void reader_stats(struct reader *r, struct reader_stats *ret)
 	ret->ahead_unused = r->w.ahead_unused;
 	lock_release(&r->w.lock);
 }
-
-struct codec_ctx *reader_codec_get(struct reader *r)
-{
-	return codec_pool_get(&r->codecs);
-}
-
-void reader_codec_put(struct reader *r, struct codec_ctx *c)
-{
-	codec_pool_put(&r->codecs, c);
-}

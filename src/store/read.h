@@ -33,8 +33,9 @@ struct reader_config {
 	unsigned ahead_chunks;     /* depth of decode-ahead */
 };
 /* Takes 6 MiB (small windows) to 24 MiB of the budget at once, so that reading goes
- * on when others have used up the rest; where windows are small, chunks over 1 MiB may
- * once take 10 MiB beyond the budget. -ENOMEM, -KVFS_EBUDGET. */
+ * on when others have used up the rest. Beyond a full budget it may take 4 MiB or a
+ * sixteenth of it for decoding on several threads and, where windows are small, once 10 MiB
+ * for chunks over 1 MiB. -ENOMEM, -KVFS_EBUDGET. */
 WUR int reader_create(const struct reader_config *cfg, struct reader **ret);
 /* No call may be running; waits for what was fetched ahead, so workers and ssd
  * must still be there. NULL ok. */
@@ -92,10 +93,5 @@ struct reader_stats {
 	double decode_Bps; /* moving average of one thread */
 };
 void reader_stats(struct reader *r, struct reader_stats *ret);
-
-/* Borrow a codec context of the pool; may wait for one. No other call of the
- * reader while holding it: that could wait for a context too. */
-struct codec_ctx *reader_codec_get(struct reader *r);
-void reader_codec_put(struct reader *r, struct codec_ctx *c);
 
 #endif

@@ -46,6 +46,7 @@ struct seal {
 	struct replica *rep;
 	uint8_t *src, *enc, *dec; /* of SEAL_CHUNK_MAX, bound, SEAL_CHUNK_MAX bytes */
 	size_t enc_bytes;
+	uint64_t counted;  /* of the memory budget, for all of these */
 	uint64_t stored;
 	uint64_t reserved; /* of the SSD budget, for the object while it grows */
 };
@@ -349,13 +350,30 @@ static int seal_encode(struct seal *s)
 	return r;
 }
 
+/* A seal goes on in any case, or nothing would free space; there are only a few. */
+static void seal_count(struct seal *s, uint64_t bytes)
+{
+	struct budget *b = &s->st->dram;
+
+	if (budget_take(b, BUDGET_BUFFER, bytes) < 0) {
+		(void)space_dram(s->st, bytes, NULL); /* as far as it goes */
+		budget_force(b, BUDGET_BUFFER, bytes);
+	}
+	s->counted += bytes;
+}
+
 static int seal_buffers(struct seal *s)
 {
 	s->enc_bytes = codec_best_bound(SEAL_CHUNK_MAX);
+	seal_count(s, 2 * SEAL_CHUNK_MAX + s->enc_bytes + OBJECT_WRITER_BYTES +
+			      codec_ctx_bytes_max());
 	s->src = mem_alloc_pages(SEAL_CHUNK_MAX);
 	s->dec = mem_alloc_pages(SEAL_CHUNK_MAX);
 	s->enc = mem_alloc_pages(s->enc_bytes);
-	return s->src && s->dec && s->enc ? 0 : -ENOMEM;
+	if (!s->src || !s->dec || !s->enc)
+		return -ENOMEM;
+	/* not one of the reader's pool: a seal waits for gates */
+	return codec_ctx_create(CODEC_SIMD_BEST, &s->codec);
 }
 
 /* ---- 5, 6: the object, the switch ----------------------------------------- */
@@ -366,8 +384,10 @@ static int seal_object(struct seal *s)
 		.id = s->id, .logical_bytes = (uint64_t)s->sb.st_size, .tree_ino = s->c->ino,
 		.layout = s->layout, .chunks = s->chunks, .n_chunks = s->n_chunks, .n_layers = 1,
 	};
-	int r = object_writer_create(s->st->objects_fd, &plan, &s->w);
+	int r;
 
+	seal_count(s, s->n_chunks * (sizeof(*s->chunks) + OBJECT_WRITER_CHUNK_BYTES));
+	r = object_writer_create(s->st->objects_fd, &plan, &s->w);
 	if (r < 0)
 		return r;
 	r = seal_encode(s);
@@ -523,8 +543,8 @@ static void seal_fini(struct seal *s)
 	mem_free_pages(s->src, SEAL_CHUNK_MAX);
 	mem_free_pages(s->dec, SEAL_CHUNK_MAX);
 	mem_free_pages(s->enc, s->enc_bytes);
-	if (s->codec)
-		reader_codec_put(s->st->reader, s->codec);
+	codec_ctx_destroy(s->codec);
+	budget_give(&s->st->dram, BUDGET_BUFFER, s->counted);
 }
 
 static void seal_failed(struct seal *s, int r, bool intent)
@@ -552,7 +572,7 @@ static void seal_failed(struct seal *s, int r, bool intent)
 	}
 }
 
-int seal_run(struct ctx *c, struct node *n, bool want_replica)
+static int run(struct ctx *c, struct node *n, bool want_replica)
 {
 	struct seal s = { .c = c, .st = c->st, .node = n };
 	bool intent = false;
@@ -560,7 +580,6 @@ int seal_run(struct ctx *c, struct node *n, bool want_replica)
 
 	if (r < 0)
 		return r;
-	s.codec = reader_codec_get(s.st->reader);
 	r = seal_buffers(&s);
 	if (r == 0)
 		r = seal_layout(&s);
@@ -568,7 +587,7 @@ int seal_run(struct ctx *c, struct node *n, bool want_replica)
 		r = seal_intent(&s);
 	intent = r == 0;
 	if (r == 0 && want_replica)
-		seal_replica_begin(s.st, &s.rep, &s.id, s.chunks, s.n_chunks);
+		seal_replica_begin(c, &s.rep, &s.id, s.chunks, s.n_chunks);
 	if (r == 0)
 		r = seal_object(&s);
 	if (r == 0)
@@ -583,5 +602,15 @@ int seal_run(struct ctx *c, struct node *n, bool want_replica)
 		ctx_reason(c, "sealed");
 	}
 	seal_fini(&s);
+	return r;
+}
+
+int seal_run(struct ctx *c, struct node *n, bool want_replica)
+{
+	int r;
+
+	seal_enter(c->st);
+	r = run(c, n, want_replica);
+	seal_leave(c->st);
 	return r;
 }

@@ -9,13 +9,16 @@
  * follow a durable commit. -EBUSY open or mapped, -EALREADY sealed,
  * -KVFS_ECANCELED opened meanwhile, -KVFS_ENOGAIN stays plain, -code. */
 WUR int seal_run(struct ctx *c, struct node *n, bool want_replica);
+/* Around a seal: waits until fewer than the limit are in progress. Nothing held. */
+void seal_enter(struct store *st);
+void seal_leave(struct store *st);
 /* The punch and the bookkeeping after it. */
 void seal_finish(struct ctx *c, struct node *n);
 /* Puts the inode's file handle into an intent where there are handles. */
 void seal_intent_handle(int fd, struct intent *i);
 
-/* A replica for an object that is being written; NULL when there is no room. */
-void seal_replica_begin(struct store *st, struct replica **ret, const struct object_id *id,
+/* A replica for @c's object that is being written; NULL when there is no room. */
+void seal_replica_begin(struct ctx *c, struct replica **ret, const struct object_id *id,
 			const struct layout_chunk *chunks, uint32_t n);
 /* replica_add that makes room in DRAM first. */
 WUR int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep,

@@ -15,8 +15,6 @@
 #include "store/seal.h"
 
 #define RETRY_BUSY_NS (2 * NSEC_PER_SEC)
-/* Memory of one seal: see seal.c's buffers. */
-#define SEAL_JOB_BYTES (4ull << 20)
 
 struct seal_job {
 	struct work work;
@@ -30,7 +28,6 @@ static void job_end(struct seal_job *j, bool sealed)
 {
 	struct sealer *s = &j->st->seal;
 
-	budget_give(&j->st->dram, BUDGET_BUFFER, SEAL_JOB_BYTES);
 	node_forget(j->st->nodes, j->node, 1);
 	ctx_put(j->c);
 	lock_acquire(&s->lock);
@@ -102,17 +99,11 @@ static void start_job(struct store *st, struct ctx *c)
 {
 	struct seal_job *j = mem_zalloc(sizeof(*j));
 	struct node *n = j ? node_of(st, c->ino) : NULL;
-	bool room;
 
 	if (!n) {
 		mem_free(j);
 		ctx_put(c); /* gone, or no memory: the next close or mount tries again */
 		return;
-	}
-	room = budget_take(&st->dram, BUDGET_BUFFER, SEAL_JOB_BYTES) == 0;
-	if (!room) {
-		err_ignore(space_dram(st, SEAL_JOB_BYTES, NULL));
-		budget_force(&st->dram, BUDGET_BUFFER, SEAL_JOB_BYTES);
 	}
 	j->st = st;
 	j->c = c;
@@ -171,13 +162,42 @@ static void *sealer_thread(void *arg)
 	return NULL;
 }
 
+void seal_enter(struct store *st)
+{
+	struct sealer *s = &st->seal;
+
+	lock_acquire(&s->lock);
+	while (s->active >= s->limit)
+		cond_wait(&s->left, &s->lock);
+	s->active++;
+	lock_release(&s->lock);
+}
+
+void seal_leave(struct store *st)
+{
+	struct sealer *s = &st->seal;
+
+	lock_acquire(&s->lock);
+	s->active--;
+	cond_signal(&s->left);
+	lock_release(&s->lock);
+}
+
+/* Some 8 MiB each, of whose sum no more than an eighth of the budget is meant. */
+#define SEAL_SHARE_BYTES (64ull << 20)
+
 int seal_start(struct store *st)
 {
+	uint64_t most = budget_limit(&st->dram) / SEAL_SHARE_BYTES;
 	int r;
 
 	if (st->read_only)
 		return 0;
-	st->seal.limit = workers_threads(st->workers) > 1 ? workers_threads(st->workers) : 1;
+	st->seal.limit = workers_threads(st->workers);
+	if (st->seal.limit > most)
+		st->seal.limit = (unsigned)most;
+	if (st->seal.limit < 2)
+		st->seal.limit = 2;
 	r = thread_start("kvfs-sealer", sealer_thread, st, &st->seal.thread);
 	st->seal.started = r == 0;
 	return r;

@@ -144,6 +144,7 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 	list_init(&st->commit.queue);
 	lock_init(&st->seal.lock);
 	cond_init(&st->seal.wake);
+	cond_init(&st->seal.left);
 	list_init(&st->seal.queue);
 	lock_init(&st->tick_lock);
 	cond_init(&st->tick_wake);

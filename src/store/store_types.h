@@ -64,8 +64,12 @@ struct committer {
 struct sealer {
 	struct lock lock;
 	struct cond wake;
+	struct cond left;    /* a seal is no longer in progress */
 	struct list queue;   /* lock: contexts by due time */
-	unsigned n_queue, running, limit; /* lock */
+	unsigned n_queue;    /* lock */
+	unsigned running;    /* lock: jobs of the queue, until they are durable */
+	unsigned active;     /* lock: seals in progress, the queue's and others */
+	unsigned limit;      /* of both */
 	bool stop;           /* lock */
 	bool drain;          /* lock: everything is due */
 	unsigned pressed;    /* lock: writers waiting for room */

@@ -111,15 +111,24 @@ static void edges(struct codec_ctx *c, struct job *j)
 /* The largest chunks of every kind never make a context outgrow its promise. */
 static void memory(struct codec_ctx *c, struct job *j)
 {
+	struct codec_ctx *d;
+
+	CHECK_EQ(codec_ctx_create(codec_ctx_simd(c), &d), 0);
 	for (unsigned kind = 0; kind < DATA_REAL; kind++)
 		for (int form = 0; form < 2; form++) {
 			job_fill(j, (enum codec_data)kind, kind & 1 ? ELEM_BYTES : ELEM_F16,
 				 CODEC_CHUNK_MAX, form);
 			CHECK_EQ(encode_decode(c, j), 0);
+			CHECK_EQ(codec_decode(d, j->id, &j->shape,
+					      &(struct codec_in) { j->enc, j->enc_len }, 1,
+					      j->dst, j->len, 0), 0);
 		}
-	printf("context: %zu bytes, at most %zu promised\n", codec_ctx_bytes(c),
-	       codec_ctx_bytes_max());
+	printf("context: %zu bytes, at most %zu promised; decoding %zu, %zu\n",
+	       codec_ctx_bytes(c), codec_ctx_bytes_max(), codec_ctx_bytes(d),
+	       codec_ctx_bytes_decoding());
 	CHECK(codec_ctx_bytes(c) <= codec_ctx_bytes_max());
+	CHECK(codec_ctx_bytes(d) <= codec_ctx_bytes_decoding());
+	codec_ctx_destroy(d);
 }
 
 static int whole_life(void *arg)

@@ -110,10 +110,11 @@ void reading_destroy(struct reading *f)
 
 void reading_replica(struct reading *f, uint32_t first, uint32_t end)
 {
-	struct codec_ctx *cc = reader_codec_get(f->reader);
 	void *buf = malloc(codec_best_bound(CODEC_CHUNK_MAX));
+	struct codec_ctx *cc;
 
 	CHECK(buf);
+	CHECK_EQ(codec_ctx_create(CODEC_SIMD_BEST, &cc), 0);
 	if (!f->rep)
 		CHECK_EQ(replica_create(f->arena, f->obj, &f->rep), 0);
 	for (uint32_t i = first; i < end && i < f->obj->n_chunks; i++) {
@@ -136,7 +137,7 @@ void reading_replica(struct reading *f, uint32_t first, uint32_t end)
 		CHECK_EQ(replica_add(f->rep, i, id, buf, out[0].len), -EEXIST);
 	}
 	free(buf);
-	reader_codec_put(f->reader, cc);
+	codec_ctx_destroy(cc);
 	f->src.rep = f->rep;
 }
 

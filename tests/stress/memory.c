@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* A whole store whose memory is full: moving, sealing and reading go on, what is
+ * coldest leaves first, and nothing is done in the background for nothing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/sbuf.h"
+#include "store/replica.h"
+#include "store/store_types.h"
+#include "testlib.h"
+
+#define FILE_BYTES (1u << 20)
+#define HANGS_AFTER 90 /* seconds; a minute under TSan is not one */
+
+static struct store *open_store(const char *path, uint64_t dram)
+{
+	struct store_config cfg = { .path = path, .dram_bytes = dram, .ssd_bytes = 1u << 30,
+				    .settle_ns = 3600 * NSEC_PER_SEC, .quality = 1,
+				    .policy = "lru", .threads = 2 };
+	struct sbuf why = SBUF_INIT;
+	struct store *st;
+	int r = store_open(&cfg, &st, &why);
+
+	if (r == -EOPNOTSUPP) {
+		fprintf(stderr, "SKIP: %s\n", why.s ? why.s : "");
+		exit(TEST_SKIP);
+	}
+	CHECK_EQ(r, 0);
+	sbuf_fini(&why);
+	CHECK_EQ(store_start(st, NULL, NULL, 0), 0);
+	return st;
+}
+
+/* Elements of a small range, as K and V are: two thirds of their bytes remain. */
+static uint8_t *content(unsigned seed, size_t len)
+{
+	uint8_t *p = malloc(len);
+	uint64_t x = seed + 1;
+
+	CHECK(p);
+	for (size_t i = 0; i < len; i += 2) {
+		uint64_t r = test_rand(&x);
+
+		p[i] = (uint8_t)r;
+		if (i + 1 < len)
+			p[i + 1] = (uint8_t)(0x3c + (r >> 8) % 4);
+	}
+	return p;
+}
+
+static struct node *lookup(struct store *st, unsigned i)
+{
+	struct stat sb;
+	struct node *n;
+	char name[16];
+
+	snprintf(name, sizeof(name), "f%u", i);
+	CHECK_EQ(store_lookup(st, store_root(st), name, &n, &sb), 0);
+	return n;
+}
+
+static struct file *open_file(struct store *st, struct node *n, int flags)
+{
+	struct caller who = { 0 };
+	struct open_reply o;
+
+	CHECK_EQ(store_openat(st, n, flags, &who, &o), 0);
+	return o.file;
+}
+
+static void make_file(struct store *st, unsigned i, size_t len)
+{
+	uint8_t *p = content(i, len);
+	struct caller who = { 0 };
+	struct open_reply o;
+	struct stat sb;
+	struct node *n;
+	char name[16];
+
+	snprintf(name, sizeof(name), "f%u", i);
+	CHECK_EQ(store_create(st, &who, store_root(st), name, 0600, O_WRONLY | O_EXCL, &n, &sb, &o), 0);
+	CHECK_EQ(store_write(o.file, p, len, 0), 0);
+	store_release(o.file);
+	CHECK_EQ(store_seal(st, n), 0);
+	store_forget(st, n, 1);
+	free(p);
+}
+
+static void check_range(struct file *f, const uint8_t *want, uint64_t off, size_t len)
+{
+	struct read_reply rr = { .scratch_len = len };
+
+	CHECK(posix_memalign(&rr.scratch, 4096, len) == 0);
+	CHECK_EQ(store_read(f, off, len, &rr), 0);
+	CHECK_EQ(rr.len, len);
+	for (unsigned i = 1; i <= rr.n; want += rr.iov[i++].iov_len)
+		CHECK(memcmp(want, rr.iov[i].iov_base, rr.iov[i].iov_len) == 0);
+	store_read_done(&rr);
+	free(rr.scratch);
+}
+
+static void read_file(struct store *st, unsigned i, size_t len)
+{
+	uint8_t *want = content(i, len);
+	struct node *n = lookup(st, i);
+	struct file *f = open_file(st, n, O_RDONLY);
+
+	for (size_t off = 0; off < len; off += 131072)
+		check_range(f, want + off, off, len - off < 131072 ? len - off : 131072);
+	store_release(f);
+	store_forget(st, n, 1);
+	free(want);
+}
+
+static bool in_dram(struct store *st, unsigned i)
+{
+	struct node *n = lookup(st, i);
+	struct ctx *c;
+	bool yes = false;
+
+	if (ctx_get(st, node_ino(n), false, &c) == 0) {
+		lock_acquire(&c->lock);
+		yes = c->rep && replica_complete(c->rep);
+		lock_release(&c->lock);
+		ctx_put(c);
+	}
+	store_forget(st, n, 1);
+	return yes;
+}
+
+/* ---- full ----------------------------------------------------------------- */
+
+#define FULL_FILES 110u
+
+struct full {
+	struct store *st;
+	_Atomic unsigned next, made;
+};
+
+static void *mover(void *arg)
+{
+	struct full *f = arg;
+
+	for (unsigned k; (k = atomic_fetch_add(&f->next, 1)) < 3 * FULL_FILES;) {
+		struct node *n = lookup(f->st, k * 7 % FULL_FILES);
+		int r = store_move(f->st, n, PLACE_DRAM);
+
+		if (r != -KVFS_EBUDGET && r != -KVFS_ECANCELED && r != -EINVAL)
+			CHECK_EQ(r, 0);
+		store_forget(f->st, n, 1);
+	}
+	return NULL;
+}
+
+static void *sealer(void *arg)
+{
+	struct full *f = arg;
+
+	while (atomic_load(&f->next) < 3 * FULL_FILES)
+		make_file(f->st, atomic_fetch_add(&f->made, 1), FILE_BYTES / 4);
+	return NULL;
+}
+
+static void *reader(void *arg)
+{
+	struct full *f = arg;
+
+	for (unsigned k = 0; atomic_load(&f->next) < 3 * FULL_FILES; k++)
+		read_file(f->st, k * 11 % FULL_FILES, FILE_BYTES);
+	return NULL;
+}
+
+/* No codec context may be waited for by who holds one. */
+static void full_memory_goes_on(const char *path)
+{
+	static void *(*const run[])(void *) = { mover, mover, mover, sealer, sealer, reader, reader };
+	struct full f = { .st = open_store(path, 64u << 20) };
+	pthread_t t[sizeof(run) / sizeof(run[0])];
+
+	for (unsigned i = 0; i < FULL_FILES; i++)
+		make_file(f.st, i, FILE_BYTES);
+	atomic_store(&f.made, FULL_FILES);
+	CHECK(!in_dram(f.st, 0) && in_dram(f.st, FULL_FILES - 1));
+	for (unsigned i = 0; i < sizeof(run) / sizeof(run[0]); i++)
+		CHECK(pthread_create(&t[i], NULL, run[i], &f) == 0);
+	for (unsigned i = 0; i < sizeof(run) / sizeof(run[0]); i++)
+		CHECK(pthread_join(t[i], NULL) == 0);
+	CHECK(atomic_load(&f.st->counters[CNT_REPLICAS]) > FULL_FILES / 4);
+	store_close(f.st, false);
+}
+
+int main(void)
+{
+	char *dir = test_tmpdir_create(), path[512];
+
+	alarm(HANGS_AFTER);
+	snprintf(path, sizeof(path), "%s/full", dir);
+	full_memory_goes_on(path);
+	test_tmpdir_remove(dir);
+	return 0;
+}
