@@ -50,8 +50,7 @@ static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIR
 	if (c->copy_shared)
 		return c->others == 0;
 	/* mappings of the copy are alive without a descriptor: they must see writes */
-	if (f->writes && c->copy && c->others == 0 && c->state == CTX_SEALED &&
-	    copy_in_use(c->copy)) {
+	if (f->writes && c->copy && c->others == 0 && copy_in_use(c->copy)) {
 		*ret_copy = true;
 		return true;
 	}

@@ -63,6 +63,19 @@ static bool canceled(struct ctx *c)
 
 /* ---- 1: the file to ourselves --------------------------------------------- */
 
+/* A plain file has no copy that does not follow it; never is one served of what is
+ * sealed now that was made of what was sealed before. */
+static int copy_gone(struct ctx *c)
+{
+	bool gone;
+
+	space_drop_dram(c, false, true);
+	lock_acquire(&c->lock);
+	gone = !c->copy;
+	lock_release(&c->lock);
+	return gone ? 0 : -EBUSY;
+}
+
 static int seal_claim(struct seal *s)
 {
 	struct ctx *c = s->c;
@@ -81,6 +94,8 @@ static int seal_claim(struct seal *s)
 	r = ctx_load_locked(c, s->node);
 	if (r == 0 && c->rec.state != KVFS_RECORD_PLAIN)
 		r = -EALREADY;
+	if (r == 0)
+		r = copy_gone(c);
 	if (r == 0 && !c->fd_writable)
 		r = -EACCES;
 	if (r == 0 && fstat(c->fd, &s->sb) < 0)

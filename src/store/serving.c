@@ -5,9 +5,14 @@
  * Readers and mappings of a passthrough open see the copy's file and nothing
  * else, so every change made through the daemon is made in the copy too. A
  * writer may also map the copy writably; such stores are seen by nobody. So
- * from the first writer on the copy is *shared*: it stays, all further opens go
- * to it, and at fsync and after the last use (no descriptor, and the lease
- * says no mapping) it is compared with the content and what differs is written.
+ * from the first writer or change on the copy is *shared*: it stays, all further
+ * opens go to it, and at fsync and after the last use (no descriptor, and the
+ * lease says no mapping) it is compared with the content and what differs is written.
+ *
+ * What keeps foreign or old bytes away: a copy that is not shared shows exactly the
+ * content of a sealed file. Each change either drops the copy or, when it is in
+ * use in any way, shares it first; so does turning plain, because passthrough to
+ * the plain file is not seen here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,18 +26,27 @@
 
 #define COMPARE_STEP (1u << 20)
 
-/* The copy with a reference when changes must go to it; else it is dropped. */
+/* The copy with a reference when changes must go to it; else it is dropped. A
+ * mapping counts as much as a descriptor. */
 static struct copy *followed(struct ctx *c)
 {
 	struct copy *copy = NULL;
 
 	lock_acquire(&c->lock);
-	if (c->copy && (c->copy_shared || (c->passthrough > 0 && c->backing_is_copy)))
+	if (c->copy && (c->copy_shared || (c->passthrough > 0 && c->backing_is_copy) ||
+			copy_in_use(c->copy))) {
+		c->copy_shared = true;
 		copy = copy_get(c->copy);
+	}
 	lock_release(&c->lock);
 	if (!copy)
 		space_drop_dram(c, false, true);
 	return copy;
+}
+
+void serving_follow(struct ctx *c)
+{
+	copy_put(followed(c));
 }
 
 int serving_write(struct ctx *c, const void *buf, size_t len, uint64_t off)
@@ -172,6 +186,7 @@ bool serving_end(struct ctx *c)
 		c->copy_shared = false;
 		c->dirty = true;
 		lock_release(&c->lock);
+		space_drop_dram(c, false, true); /* before anything else can change the file */
 	} else if (ended) {
 		lock_acquire(&c->lock);
 		c->lost = true;
@@ -181,7 +196,5 @@ bool serving_end(struct ctx *c)
 		ended = false;
 	}
 	gate_leave(&c->gate, true);
-	if (ended)
-		space_drop_dram(c, false, true);
 	return ended;
 }

@@ -270,6 +270,9 @@ uint64_t damage_scan(struct store *st);
 WUR int write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off);
 
 /* serving.c: the copy that readers are passed through to follows the file. */
+/* Something about the content is about to be unseen here: a copy in use is shared
+ * from now on, any other goes. Gate exclusive. */
+void serving_follow(struct ctx *c);
 WUR int serving_write(struct ctx *c, const void *buf, size_t len, uint64_t off);
 WUR int serving_truncate(struct ctx *c, uint64_t size);
 WUR int serving_allocate(struct ctx *c, int mode, uint64_t off, uint64_t len);

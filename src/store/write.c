@@ -218,7 +218,8 @@ static void drop_object(struct ctx *c, const struct kvfs_record *old)
 		reader_forget(c->st->reader, c->obj);
 	object_put(c->obj);
 	c->obj = NULL;
-	space_drop_dram(c, true, true);
+	space_drop_dram(c, true, false);
+	serving_follow(c);
 	trash_object_later(c->st, &id);
 }
 

@@ -1,0 +1,25 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Each edge of the table of modes: files open and mapped in every way while they
+# are written, cut, sealed, moved and removed show their own bytes, all of them.
+# TIMEOUT: 120
+. "$(dirname "$0")/../lib/case.sh"
+case_begin
+need_root
+modes=$BUILD/tests/fs/modes
+need_built "$modes"
+opts=dram=256M,settle=1h,ssd=8G,reserve=64M
+
+# the daemon sees each write, also beside a mapping
+mount_fs -o $opts,strictwrite
+grep -q '^ways in use.*passthrough reads' "$MNT/.kvcachefs/status" || skip "no passthrough here"
+expect "$modes" "$MNT" mapped_rewrite mapped_rewrite_sync
+rm "$MNT"/*
+umount_fs
+
+# the kernel writes by itself where it may
+mount_fs -o $opts
+expect "$modes" "$MNT" mapped_truncate mapped_rewrite mapped_rewrite_sync mapped_unseal \
+	mapped_overlay mapped_move mapped_recycle mapped_seal \
+	writer_beside_plain_reader writer_beside_copy_reader
+case_end
