@@ -208,15 +208,31 @@ void ctx_put(struct ctx *c)
 	ctx_free(c);
 }
 
+/* Lets go of what is in DRAM whoever uses it: a copy that is still mapped stays
+ * with its pool until it is not. */
+static void drop_all(struct ctx *c)
+{
+	struct replica *rep;
+	struct copy *copy;
+
+	lock_acquire(&c->lock);
+	rep = c->rep;
+	copy = c->copy;
+	c->rep = NULL;
+	c->copy = NULL;
+	c->copy_shared = false;
+	lock_release(&c->lock);
+	replica_put(rep);
+	copy_put(copy);
+	ctx_touch(c, false);
+}
+
 void ctx_gone(struct ctx *c)
 {
 	struct ctx_table *t = &c->st->ctxs;
 	bool sealing;
 
-	lock_acquire(&c->lock);
-	c->copy_shared = false; /* nobody will read it again */
-	lock_release(&c->lock);
-	space_drop_dram(c, true, true);
+	drop_all(c); /* nobody will open it again */
 	ctx_account_gone(c);
 	seal_unqueue(c);
 	gate_enter(&c->gate, true);
@@ -240,11 +256,10 @@ void ctx_table_fini(struct store *st)
 	while (t->hash && !list_empty(&t->lru)) {
 		struct ctx *c = container_of(t->lru.next, struct ctx, lru);
 
-		(void)serving_end(c); /* what is still mapped was never promised to last */
-		lock_acquire(&c->lock);
-		c->copy_shared = false;
-		lock_release(&c->lock);
-		space_drop_dram(c, true, true);
+		ctx_ref(c); /* beside the list's, which goes with what is dropped */
+		serving_stop(c);
+		drop_all(c);
+		ctx_put(c);
 	}
 	mem_free(t->hash);
 	t->hash = NULL;

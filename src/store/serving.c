@@ -169,6 +169,20 @@ int serving_write_back(struct ctx *c)
 	return r;
 }
 
+void serving_stop(struct ctx *c)
+{
+	int r;
+
+	if (serving_end(c))
+		return;
+	gate_enter(&c->gate, true);
+	r = serving_write_back(c);
+	gate_leave(&c->gate, true);
+	if (r < 0)
+		log_error(c->st->log, "stores into a mapping of inode %llu are lost: %s",
+			  (unsigned long long)c->ino, err_text(r));
+}
+
 bool serving_end(struct ctx *c)
 {
 	bool ended = false;

@@ -282,6 +282,9 @@ WUR ssize_t serving_read(struct ctx *c, void *buf, size_t len, uint64_t off);
 WUR int serving_write_back(struct ctx *c);
 /* Ends the sharing when nobody uses the copy any more: true if it ended. */
 bool serving_end(struct ctx *c);
+/* The daemon ends: what clients stored into mappings so far becomes writes. Those
+ * that are still mapped show what they showed, and nothing of it is kept. */
+void serving_stop(struct ctx *c);
 
 /* space.c */
 /* Room for @bytes more on SSD: evicts when allowed; -KVFS_EFULL. */

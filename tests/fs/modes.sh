@@ -22,4 +22,16 @@ mount_fs -o $opts
 expect "$modes" "$MNT" mapped_truncate mapped_rewrite mapped_rewrite_sync mapped_unseal \
 	mapped_overlay mapped_move mapped_recycle mapped_seal \
 	writer_beside_plain_reader writer_beside_copy_reader
+
+# the daemon ends while somebody has a copy open and mapped
+"$modes" "$MNT" hold >"$T/hold" 2>&1 &
+holder=$!
+CASE_PIDS+=("$holder")
+wait_for 20 grep -q ready "$T/hold"
+kill -TERM "$FS_PID"
+wait_fs 20 || fail "SIGTERM beside a mapped copy: status $?"
+case_check_log
+{ kill -KILL "$holder" && wait "$holder"; } 2>/dev/null
+case_forget "$holder"
+sweep_mounts "$MNT"
 case_end
