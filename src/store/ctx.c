@@ -405,13 +405,28 @@ void ctx_set_record(struct ctx *c, const struct kvfs_record *r)
 	lock_release(&c->lock);
 }
 
+void ctx_work_begin(struct ctx *c)
+{
+	lock_acquire(&c->lock);
+	c->working++;
+	lock_release(&c->lock);
+}
+
+void ctx_work_end(struct ctx *c)
+{
+	lock_acquire(&c->lock);
+	c->working--;
+	lock_release(&c->lock);
+	ctx_idle(c);
+}
+
 void ctx_idle(struct ctx *c)
 {
 	bool idle, held;
 
 	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
-	idle = c->opens == 0 && !c->sealing && !c->unlinked && !c->copy_shared;
+	idle = c->opens == 0 && !c->sealing && !c->working && !c->unlinked && !c->copy_shared;
 	held = c->rep || c->copy;
 	lock_release(&c->lock);
 	if (idle) {

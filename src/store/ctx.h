@@ -74,7 +74,7 @@ struct ctx {
 	bool cancel GUARDED;          /* asks that seal to give up */
 	bool queued GUARDED;          /* in the seal queue */
 	bool dirty GUARDED;           /* written since it was last examined by the sealer */
-	bool moving GUARDED;          /* a replica is being made in the background */
+	unsigned working GUARDED;     /* movers and scrubs that pass the gate again and again */
 	bool lost GUARDED;            /* a write or fsync failed: fsync says EIO until O_TRUNC */
 	bool pinned GUARDED;
 	bool damaged GUARDED;

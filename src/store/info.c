@@ -278,6 +278,7 @@ static int scrub_file(struct store *st, struct node *n)
 	if (r < 0)
 		return r;
 	buf = mem_alloc_pages(1u << 20);
+	ctx_work_begin(c);
 	gate_enter(&c->gate, true);
 	r = buf ? ctx_load_locked(c, n) : -ENOMEM;
 	if (r == 0)
@@ -316,7 +317,7 @@ static int scrub_file(struct store *st, struct node *n)
 		if (damage_is(r))
 			damage_hide(c, n);
 	}
-	ctx_idle(c);
+	ctx_work_end(c);
 	ctx_put(c);
 	return r;
 }

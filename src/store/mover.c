@@ -233,13 +233,14 @@ int move_replica(struct ctx *c)
 
 	if (r < 0)
 		return r;
-	if (!replica_complete(f.rep)) {
+	if (replica_complete(f.rep))
+		ctx_touch(c, false);
+	else
 		r = fill_buffers(&f, o);
-		if (r == 0)
-			r = fill_all(&f, o);
-		if (r == 0)
-			fill_install(&f, o);
-	}
+	if (r == 0 && f.counted)
+		r = fill_all(&f, o);
+	if (r == 0 && f.counted)
+		fill_install(&f, o);
 	fill_fini(&f);
 	object_put(o);
 	return r;
@@ -387,6 +388,7 @@ int store_move(struct store *st, struct node *n, enum place where)
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
+	ctx_work_begin(c);
 	if (where == PLACE_SSD) {
 		space_drop_dram(c, true, true);
 	} else {
@@ -400,7 +402,7 @@ int store_move(struct store *st, struct node *n, enum place where)
 		}
 		r = found_damage(c, n, r);
 	}
-	ctx_idle(c);
+	ctx_work_end(c);
 	ctx_put(c);
 	return r;
 }
@@ -420,10 +422,7 @@ static void promote_run(struct work *w)
 	if (r == 0)
 		r = move_replica(p->c);
 	err_ignore(found_damage(p->c, p->n, r)); /* else it stays on SSD */
-	lock_acquire(&p->c->lock);
-	p->c->moving = false;
-	lock_release(&p->c->lock);
-	ctx_idle(p->c);
+	ctx_work_end(p->c);
 	node_forget(st->nodes, p->n, 1);
 	ctx_put(p->c);
 	mem_free(p);
@@ -441,16 +440,14 @@ void move_later(struct ctx *c, struct node *n)
 	if (atomic_load(&st->stopping) || atomic_load(&st->moves) >= MOVES_MAX)
 		return;
 	lock_acquire(&c->lock);
-	go = !c->moving && !(c->rep && replica_complete(c->rep));
-	c->moving |= go;
+	go = !c->working && !(c->rep && replica_complete(c->rep));
+	c->working += go;
 	lock_release(&c->lock);
 	if (!go)
 		return;
 	p = mem_zalloc(sizeof(*p));
 	if (!p) {
-		lock_acquire(&c->lock);
-		c->moving = false;
-		lock_release(&c->lock);
+		ctx_work_end(c);
 		return;
 	}
 	p->c = c;

@@ -185,6 +185,10 @@ void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
 void ctx_reason(struct ctx *c, const char *why);
 /* Closes the descriptor when nobody needs it. */
 void ctx_idle(struct ctx *c);
+/* Around work that leaves the gate and comes back to the same object: nobody's close
+ * takes it away meanwhile (changes of the content still do). */
+void ctx_work_begin(struct ctx *c);
+void ctx_work_end(struct ctx *c);
 
 /* attr.c */
 /* stat of what is at @at, adjusted by the record. ret_rec may be NULL. */

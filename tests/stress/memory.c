@@ -136,6 +136,39 @@ static bool in_dram(struct store *st, unsigned i)
 	return yes;
 }
 
+static void wait_in_dram(struct store *st, unsigned i)
+{
+	for (unsigned k = 0; k < 2000 && !in_dram(st, i); k++)
+		nanosleep(&(struct timespec) { .tv_nsec = 5000000 }, NULL);
+	CHECK(in_dram(st, i));
+}
+
+/* ---- in the background ---------------------------------------------------- */
+
+/* The close that starts it, and people who look, do not end it. */
+static void promotion_survives_closing(const char *path)
+{
+	struct store *st = open_store(path, 64u << 20);
+	struct ctx_info info;
+	struct node *n;
+
+	make_file(st, 0, 8 * FILE_BYTES);
+	n = lookup(st, 0);
+	for (unsigned round = 0; round < 4; round++) {
+		CHECK_EQ(store_move(st, n, PLACE_SSD), 0);
+		CHECK(!in_dram(st, 0));
+		if (round % 2)
+			CHECK_EQ(store_prefetch(st, n, 0), 0);
+		else
+			read_file(st, 0, 8 * FILE_BYTES);
+		for (unsigned i = 0; i < 50; i++)
+			CHECK_EQ(store_info(st, n, &info), 0);
+		wait_in_dram(st, 0);
+	}
+	store_forget(st, n, 1);
+	store_close(st, false);
+}
+
 /* ---- full ----------------------------------------------------------------- */
 
 #define FULL_FILES 110u
@@ -149,11 +182,11 @@ static void *mover(void *arg)
 {
 	struct full *f = arg;
 
-	for (unsigned k; (k = atomic_fetch_add(&f->next, 1)) < 3 * FULL_FILES;) {
+	for (unsigned k; (k = atomic_fetch_add(&f->next, 1)) < 2 * FULL_FILES;) {
 		struct node *n = lookup(f->st, k * 7 % FULL_FILES);
 		int r = store_move(f->st, n, PLACE_DRAM);
 
-		if (r != -KVFS_EBUDGET && r != -KVFS_ECANCELED && r != -EINVAL)
+		if (r != -KVFS_EBUDGET)
 			CHECK_EQ(r, 0);
 		store_forget(f->st, n, 1);
 	}
@@ -164,7 +197,7 @@ static void *sealer(void *arg)
 {
 	struct full *f = arg;
 
-	while (atomic_load(&f->next) < 3 * FULL_FILES)
+	while (atomic_load(&f->next) < 2 * FULL_FILES)
 		make_file(f->st, atomic_fetch_add(&f->made, 1), FILE_BYTES / 4);
 	return NULL;
 }
@@ -173,7 +206,7 @@ static void *reader(void *arg)
 {
 	struct full *f = arg;
 
-	for (unsigned k = 0; atomic_load(&f->next) < 3 * FULL_FILES; k++)
+	for (unsigned k = 0; atomic_load(&f->next) < 2 * FULL_FILES; k++)
 		read_file(f->st, k * 11 % FULL_FILES, FILE_BYTES);
 	return NULL;
 }
@@ -204,6 +237,8 @@ int main(void)
 	alarm(HANGS_AFTER);
 	snprintf(path, sizeof(path), "%s/full", dir);
 	full_memory_goes_on(path);
+	snprintf(path, sizeof(path), "%s/background", dir);
+	promotion_survives_closing(path);
 	test_tmpdir_remove(dir);
 	return 0;
 }
