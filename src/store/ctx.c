@@ -283,7 +283,7 @@ static void walk(struct store *st, struct ctx **batch, unsigned n,
 	}
 }
 
-void ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
+bool ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
 {
 	struct ctx *batch[WALK_BATCH];
 	unsigned n = 0;
@@ -297,6 +297,7 @@ void ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *a
 	}
 	lock_release(&st->ctxs.lock);
 	walk(st, batch, n, cb, arg);
+	return n > 0;
 }
 
 void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
@@ -323,7 +324,6 @@ void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
 void ctx_touch(struct ctx *c, bool hit)
 {
 	struct ctx_table *t = &c->st->ctxs;
-	bool in_dram;
 
 	lock_acquire(&c->lock);
 	if (hit) {
@@ -335,25 +335,32 @@ void ctx_touch(struct ctx *c, bool hit)
 		c->heat_ns = now;
 		c->hits++;
 	}
-	in_dram = c->rep || c->copy;
-	lock_release(&c->lock);
+	/* under both locks, so that the list says what is there */
 	lock_acquire(&t->lock);
-	if (!list_empty(&c->lru)) {
+	if (c->rep || c->copy) {
+		if (list_empty(&c->lru))
+			c->refs++; /* the list's */
 		list_del(&c->lru);
-		if (in_dram) {
-			list_add_tail(&t->lru, &c->lru);
-			lock_release(&t->lock);
-			return;
-		}
-		lock_release(&t->lock);
-		ctx_put(c); /* the LRU's reference */
-		return;
-	}
-	if (in_dram) {
 		list_add_tail(&t->lru, &c->lru);
-		c->refs++;
 	}
 	lock_release(&t->lock);
+	lock_release(&c->lock);
+}
+
+void ctx_cooled(struct ctx *c)
+{
+	struct ctx_table *t = &c->st->ctxs;
+	bool gone;
+
+	lock_acquire(&c->lock);
+	lock_acquire(&t->lock);
+	gone = !c->rep && !c->copy && !list_empty(&c->lru);
+	if (gone)
+		list_del(&c->lru);
+	lock_release(&t->lock);
+	lock_release(&c->lock);
+	if (gone)
+		ctx_put(c); /* the list's reference */
 }
 
 void ctx_reason(struct ctx *c, const char *why)

@@ -39,7 +39,7 @@ void space_drop_dram(struct ctx *c, bool replica, bool copy)
 		store_count(c->st, CNT_DRAM_EVICTED, 1);
 	replica_put(rep);
 	copy_put(cp);
-	ctx_touch(c, false);
+	ctx_cooled(c);
 }
 
 struct room {
@@ -49,13 +49,17 @@ struct room {
 	bool replicas; /* second pass: copies alone did not do */
 };
 
+/* What cannot go is in use: as a use it makes way for the next coldest. */
 static bool drop_cold(struct ctx *c, void *arg)
 {
 	struct room *r = arg;
 
+	if (c != r->keep)
+		space_drop_dram(c, r->replicas, true);
+	if (r->replicas)
+		ctx_touch(c, false);
 	if (c == r->keep)
 		return true;
-	space_drop_dram(c, r->replicas, true);
 	if (r->st->copies)
 		copy_pool_shrink(r->st->copies, r->want);
 	return budget_free(&r->st->dram) < r->want;
@@ -71,9 +75,7 @@ bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 		if (st->copies)
 			copy_pool_shrink(st->copies, bytes);
 		room.replicas = pass % 2 == 1;
-		if (budget_free(&st->dram) < bytes)
-			ctx_coldest(st, drop_cold, &room);
-		if (list_empty(&st->ctxs.lru))
+		if (budget_free(&st->dram) < bytes && !ctx_coldest(st, drop_cold, &room))
 			break;
 	}
 	if (budget_free(&st->dram) < bytes)

@@ -178,8 +178,11 @@ void ctx_account(struct ctx *c, const struct stat *sb);
 void ctx_account_gone(struct ctx *c);
 /* Marks use: newest in the LRU, hits and heat when @hit. */
 void ctx_touch(struct ctx *c, bool hit);
-/* The coldest contexts that hold DRAM, with references; @cb false stops. */
-void ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
+/* Something in DRAM went: out of the LRU when that was all; else its place stays. */
+void ctx_cooled(struct ctx *c);
+/* The coldest contexts that hold DRAM, with references; @cb false stops. False when
+ * there are none. */
+bool ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
 /* Calls @cb for every context with a reference held. */
 void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
 void ctx_reason(struct ctx *c, const char *why);

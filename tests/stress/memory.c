@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/sbuf.h"
 #include "store/replica.h"
 #include "store/store_types.h"
@@ -169,6 +170,78 @@ static void promotion_survives_closing(const char *path)
 	store_close(st, false);
 }
 
+/* ---- who goes first ------------------------------------------------------- */
+
+#define COLD_N 400u
+#define COLD_BYTES (64u << 10)
+#define COLD_SLACK 40u /* the arena keeps 2 MiB of what is freed */
+
+/* A context with a replica of one chunk; its file is not looked at. */
+static struct ctx *warm_ctx(struct store *st, uint64_t ino, const uint8_t *p)
+{
+	struct object *o = mem_zalloc(sizeof(*o));
+	struct replica *rep;
+	struct ctx *c;
+
+	CHECK(o);
+	o->refs = 1;
+	o->fd = -1;
+	o->n_chunks = 1;
+	o->chunks = mem_calloc(1, sizeof(*o->chunks));
+	o->layers = mem_calloc(1, sizeof(*o->layers));
+	CHECK(o->chunks && o->layers);
+	o->layers[0].codec = CODEC_RAW;
+	o->chunks[0].len_bytes = COLD_BYTES;
+	CHECK_EQ(replica_create(st->arena, o, &rep), 0);
+	object_put(o);
+	CHECK_EQ(replica_add(rep, 0, CODEC_RAW, p, COLD_BYTES), 0);
+	CHECK_EQ(ctx_get(st, ino, true, &c), 0);
+	lock_acquire(&c->lock);
+	c->rep = rep;
+	lock_release(&c->lock);
+	ctx_touch(c, false);
+	return c;
+}
+
+static bool has_replica(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->rep;
+	lock_release(&c->lock);
+	return yes;
+}
+
+/* However many there are, and whoever was looked at in vain. */
+static void coldest_goes_first(const char *path)
+{
+	struct store *st = open_store(path, 64u << 20);
+	uint8_t *p = content(0, COLD_BYTES);
+	struct ctx *c[COLD_N];
+	unsigned first = 0;
+
+	for (unsigned i = 0; i < COLD_N; i++)
+		c[i] = warm_ctx(st, (1u << 30) + i, p);
+	ctx_touch(c[3], false);
+	for (unsigned round = 0; round < 3; round++) {
+		CHECK(space_dram(st, budget_free(&st->dram) + 60 * COLD_BYTES, c[7]));
+		while (first < COLD_N && (first == 3 || first == 7 || !has_replica(c[first])))
+			first++;
+		CHECK(first >= (round + 1) * 60 && first <= (round + 1) * 60 + COLD_SLACK);
+		for (unsigned i = first; i < COLD_N; i++)
+			CHECK(has_replica(c[i]));
+		CHECK(has_replica(c[3]) && has_replica(c[7]));
+	}
+	for (unsigned i = 0; i < COLD_N; i++) {
+		space_drop_dram(c[i], true, true);
+		ctx_put(c[i]);
+	}
+	CHECK_EQ(st->ctxs.count, 0);
+	free(p);
+	store_close(st, false);
+}
+
 /* ---- full ----------------------------------------------------------------- */
 
 #define FULL_FILES 110u
@@ -237,6 +310,8 @@ int main(void)
 	alarm(HANGS_AFTER);
 	snprintf(path, sizeof(path), "%s/full", dir);
 	full_memory_goes_on(path);
+	snprintf(path, sizeof(path), "%s/coldest", dir);
+	coldest_goes_first(path);
 	snprintf(path, sizeof(path), "%s/background", dir);
 	promotion_survives_closing(path);
 	test_tmpdir_remove(dir);
