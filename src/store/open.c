@@ -154,8 +154,8 @@ static void cancel_seal(struct ctx *c)
 /* Counts opens of unread files: every LOOKth streams, so that what readers do
  * stays known (reads through the kernel are not seen). */
 #define LOOK 16u
-/* What one reader gets by streaming at best: a faster device waits for it. */
-#define STREAM_BPS 2e9
+/* Native reading of a copy takes at least this, for readers that close at once. */
+#define COPY_READ_BPS 2e10
 
 static bool expects_whole(struct ctx *c) REQUIRES(&c->lock)
 {
@@ -166,34 +166,29 @@ static bool expects_whole(struct ctx *c) REQUIRES(&c->lock)
 	return atomic_load(&st->whole_bias) > 0 && atomic_fetch_add(&st->looks, 1) % LOOK != LOOK - 1;
 }
 
-/* From SSD, a copy first fetched and then read takes longer than a stream, in
- * which both overlap, unless the device is the faster part. Its speed is seen
- * only with a deep queue, so now and then a copy is made to look. */
-static bool ssd_is_fast(struct ctx *c) REQUIRES(&c->lock)
+/* Is there a copy worth it of a file that lies only on SSD? */
+static bool ssd_by_copy(struct ctx *c, struct file *f)
 {
 	struct store *st = c->st;
-	uint64_t stored = (uint64_t)c->rec.stored_blocks * STORE_BLOCK;
-	struct tier_stats ts;
 
-	if (c->size > budget_limit(&st->dram) / 4 || stored == 0)
-		return false;
-	st->ssd->ops->stats(st->ssd, &ts);
-	return ts.bandwidth_Bps * (double)c->size / (double)stored > STREAM_BPS ||
-	       atomic_fetch_add(&st->looks, 1) % LOOK == 0;
+	f->from_ssd = c->size <= budget_limit(&st->dram) / 4;
+	return f->from_ssd && cold_choose(&st->cold) == LOAD_COPY;
 }
 
 /* Decode at open pays when the whole file will be read. */
-static bool wants_copy(struct ctx *c, const struct file *f)
+static bool wants_copy(struct ctx *c, struct file *f)
 {
-	bool yes;
+	bool yes, dram;
 
 	if (!c->st->copies || !(c->st->paths & PATH_PASSTHROUGH_READ) || f->writes ||
 	    c->state != CTX_SEALED || c->size < COPY_MIN_BYTES)
 		return false;
 	lock_acquire(&c->lock);
-	yes = !c->copy && c->others == 0 && expects_whole(c) &&
-	      ((c->rep && replica_complete(c->rep)) || ssd_is_fast(c));
+	yes = !c->copy && c->others == 0 && expects_whole(c);
+	dram = c->rep && replica_complete(c->rep);
 	lock_release(&c->lock);
+	if (yes && !dram)
+		yes = ssd_by_copy(c, f);
 	if (yes && !copy_pool_ready(c->st->copies, c->size)) {
 		move_prepare(c->st, c->size); /* the next one's */
 		yes = false;
@@ -270,8 +265,8 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		c->writers += f->writes;
 		c->cancel = c->sealing;
 		lock_release(&c->lock);
-		if (wants_copy(c, f))
-			err_ignore(move_copy(c, NULL)); /* streams then */
+		if (wants_copy(c, f) && move_copy(c, NULL) == 0 && f->from_ssd)
+			f->copied_ns = clock_mono_ns() - f->opened_ns;
 		choose_mode(c, f);
 		fill_reply(c, f, ret);
 	}
@@ -292,6 +287,7 @@ static int file_new(struct store *st, struct node *n, int flags, struct file **r
 	f->node = n;
 	f->flags = flags;
 	f->writes = opens_for_write(flags);
+	f->opened_ns = clock_mono_ns();
 	r = ctx_get(st, node_ino(n), true, &f->ctx);
 	if (r < 0) {
 		mem_free(f);
@@ -462,6 +458,13 @@ static void note_whole_read(struct file *f)
 	struct ctx *c = f->ctx;
 	bool whole;
 
+	if (f->copied_ns) {
+		uint64_t ns = clock_mono_ns() - f->opened_ns;
+		uint64_t least = f->copied_ns + (uint64_t)((double)c->size / COPY_READ_BPS *
+							   (double)NSEC_PER_SEC);
+
+		cold_note(&c->st->cold, LOAD_COPY, c->size, ns > least ? ns : least);
+	}
 	if (f->writes || c->state == CTX_PLAIN || f->mode == SERVE_PASSTHROUGH)
 		return;
 	whole = atomic_load(&f->rs.total) >= c->size && c->size > 0;
@@ -469,6 +472,8 @@ static void note_whole_read(struct file *f)
 	if (whole)
 		c->whole_reads++;
 	lock_release(&c->lock);
+	if (whole && f->from_ssd)
+		cold_note(&c->st->cold, LOAD_STREAM, c->size, clock_mono_ns() - f->opened_ns);
 	note_bias(c->st, whole);
 	if (atomic_load(&f->rs.total) > 0)
 		move_after_read(c, f->node, whole);

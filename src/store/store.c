@@ -248,6 +248,7 @@ static int start_reader(struct store *st)
 	rc.buffer_bytes = dram / 16 < (64ull << 20) ? dram / 16 : 64ull << 20;
 	rc.ahead_chunks = 48; /* some 30 MiB: what a fast device needs to stay busy */
 	atomic_init(&st->whole_bias, STORE_WHOLE_BIAS);
+	cold_init(&st->cold);
 	return reader_create(&rc, &st->reader);
 }
 
@@ -316,6 +317,7 @@ void store_close(struct store *st, bool seal)
 	lock_fini(&st->tick_lock);
 	lock_fini(&st->evict_lock);
 	lock_fini(&st->scrub_lock);
+	cold_fini(&st->cold);
 	mem_free((char *)st->cfg.path);
 	mem_free(st);
 }

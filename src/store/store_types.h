@@ -10,6 +10,7 @@
 #include "base/workers.h"
 #include "store/copy.h"
 #include "store/ctx.h"
+#include "store/cold_load.h"
 #include "store/meta.h"
 #include "store/node.h"
 #include "store/read.h"
@@ -119,6 +120,7 @@ struct store {
 	_Atomic unsigned moves; /* replicas being made in the background */
 	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */
 	_Atomic unsigned looks; /* opens decided without history */
+	struct cold_loads cold;       /* from SSD: copies or streams */
 	_Atomic bool preparing; /* pages for a decoded copy, in the background */
 
 	struct lock tick_lock;
@@ -145,6 +147,9 @@ struct file {
 	enum serve_mode mode;
 	bool writes;         /* opened for writing */
 	bool wrote;          /* wrote through us */
+	bool from_ssd;       /* a whole file that lay only on SSD, to be timed: cold_load.h */
+	uint64_t opened_ns;  /* CLOCK_MONOTONIC */
+	uint64_t copied_ns;  /* its decoded copy was there so long after; 0: none made */
 	struct read_state rs;
 };
 
