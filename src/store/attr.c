@@ -177,25 +177,49 @@ static int set_inode(int fd, const struct stat *attr, unsigned set)
 }
 
 /* utimens on a sealed file: the record's mtime is what is shown, so it follows. */
-static void follow_mtime(struct store *st, struct node *n)
+static void follow_mtime_locked(struct ctx *c, struct node *n)
 {
 	struct kvfs_record rec;
-	struct ctx *c;
 
-	if (node_content(n) == NODE_PLAIN || ctx_get(st, node_ino(n), true, &c) < 0)
+	if (node_content(n) == NODE_PLAIN || ctx_load_locked(c, n) < 0)
 		return;
-	gate_enter(&c->gate, true);
-	if (ctx_load_locked(c, n) == 0 && c->rec.state == KVFS_RECORD_SWITCHED)
+	if (c->rec.state == KVFS_RECORD_SWITCHED)
 		err_ignore(seal_punch_locked(c)); /* else recovery puts the old time back */
-	if (c->fd >= 0 && (c->rec.flags & KVFS_RECORD_MTIME)) {
+	if (c->rec.flags & KVFS_RECORD_MTIME) {
 		rec = c->rec;
 		rec.flags &= (uint8_t)~KVFS_RECORD_MTIME;
-		if (record_set(c->fd, st->xattr, &rec) == 0)
+		if (record_set(c->fd, c->st->xattr, &rec) == 0)
 			ctx_set_record(c, &rec);
 	}
+}
+
+/*
+ * Of a regular file under the gate: sealing notes the times at its switch and puts
+ * them back after the punch, and would undo what came between.
+ */
+static int set_file(struct store *st, struct node *n, int fd, const struct stat *attr,
+		    unsigned set)
+{
+	bool times = set & (SET_MTIME | SET_MTIME_NOW), sealing;
+	struct ctx *c;
+	int r = ctx_get(st, node_ino(n), true, &c);
+
+	if (r < 0)
+		return r;
+	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	sealing = c->sealing;
+	c->cancel |= sealing && times; /* its mtime is not this one any more */
+	lock_release(&c->lock);
+	if (times)
+		follow_mtime_locked(c, n);
+	r = set_inode(fd, attr, set);
 	gate_leave(&c->gate, true);
 	ctx_idle(c);
+	if (sealing && times)
+		seal_queue(c);
 	ctx_put(c);
+	return r;
 }
 
 static int set_size(struct store *st, struct node *n, uint64_t size)
@@ -257,12 +281,13 @@ int store_setattr(struct store *st, struct node *n, struct file *f, const struct
 		struct stat want = *attr;
 
 		want.st_mode = sb.st_mode;
-		if (set & (SET_MTIME | SET_MTIME_NOW))
-			follow_mtime(st, n);
 		fd = node_openfd(st->nodes, n, O_PATH | O_NOFOLLOW);
 		if (fd < 0)
 			return fd;
-		r = set_inode(fd, &want, set);
+		if (S_ISREG(node_type(n)))
+			r = set_file(st, n, fd, &want, set);
+		else
+			r = set_inode(fd, &want, set);
 		io_close(&fd);
 		if (r < 0)
 			return r;
