@@ -84,7 +84,10 @@ static void *committer(void *arg)
 		if (r < 0)
 			log_error(st->log, "durable commit of the store failed: %s", err_text(r));
 		lock_acquire(&c->lock);
-		c->result = r;
+		if (r < 0) {
+			c->failed_upto = upto;
+			c->failure = r;
+		}
 		c->finished = upto;
 		cond_broadcast(&c->done);
 		lock_release(&c->lock);
@@ -131,7 +134,9 @@ int commit_barrier(struct store *st)
 	cond_signal(&c->wake);
 	while (c->finished < mine)
 		cond_wait(&c->done, &c->lock);
-	r = c->result;
+	/* others may have run and ended since: a failure is never overlooked, and a
+	 * later one may be taken for ours */
+	r = c->failed_upto >= mine ? c->failure : 0;
 	lock_release(&c->lock);
 	return r;
 }

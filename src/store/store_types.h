@@ -55,7 +55,8 @@ struct committer {
 	struct cond wake, done;
 	struct list queue;   /* lock */
 	uint64_t asked, finished; /* lock: barrier generations */
-	int result;          /* lock: of the last barrier */
+	uint64_t failed_upto; /* lock: last generation of the last barrier that failed */
+	int failure;         /* lock: of that barrier */
 	unsigned flips;      /* of the barrier file's size; only inside a barrier */
 	bool stop;           /* lock */
 	bool running;
