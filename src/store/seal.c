@@ -450,7 +450,8 @@ static int seal_switch(struct seal *s)
 	lock_release(&c->lock);
 	if (r == 0 && fcntl(c->fd, F_GETLEASE) != F_WRLCK)
 		r = -EBUSY; /* broken, or no leases on this filesystem: never punch */
-	if (r == 0 && (fstat(c->fd, &sb) < 0 || sb.st_size != s->sb.st_size ||
+	/* no link left: removed by who looked for a context before this one was made */
+	if (r == 0 && (fstat(c->fd, &sb) < 0 || sb.st_nlink == 0 || sb.st_size != s->sb.st_size ||
 		       sb.st_mtim.tv_sec != s->sb.st_mtim.tv_sec ||
 		       sb.st_mtim.tv_nsec != s->sb.st_mtim.tv_nsec))
 		r = -KVFS_ECANCELED;
