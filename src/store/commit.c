@@ -7,7 +7,9 @@
  * ext4 and XFS journal metadata in order: fsync of any inode that changed
  * makes all earlier metadata changes durable without writing other files' data.
  * So the barrier dirties and fsyncs one small file. btrfs has a commit ioctl;
- * elsewhere it is syncfs.
+ * elsewhere it is syncfs. On ext4 without a journal the barrier orders nothing:
+ * there commit_inode does for a file whose record changes, and unlink and rename
+ * are as safe as that filesystem makes them.
  *
  * Failure: a barrier that failed is reported to everybody who waited for it, the
  * queued work included (recovery will find what it leaves); it is never retried for
@@ -46,6 +48,11 @@ static int barrier_now(struct store *st)
 	default:
 		return syncfs(st->tree_fd) < 0 ? -errno : 0;
 	}
+}
+
+int commit_inode(struct store *st, int fd)
+{
+	return st->ordered || st->fs_type == FS_BTRFS ? 0 : io_fsync(fd);
 }
 
 static void run_all(struct store *st, struct list *work, int result)

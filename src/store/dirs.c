@@ -16,11 +16,13 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "kvcachefs/format.h"
 
@@ -65,6 +67,29 @@ static bool is_empty(int fd)
 
 /* ---- the filesystem below ------------------------------------------------- */
 
+/* ext4 can be without a journal; then the kernel names no journal's task. */
+static bool has_journal(struct store *st)
+{
+	char link[64], device[PATH_MAX], path[PATH_MAX + 40], task[16] = { 0 };
+	struct stat sb;
+	ssize_t n;
+	int fd;
+
+	if (fstat(st->store_fd, &sb) < 0)
+		return true;
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(sb.st_dev), minor(sb.st_dev));
+	n = readlink(link, device, sizeof(device) - 1);
+	if (n <= 0)
+		return true;
+	device[n] = 0;
+	snprintf(path, sizeof(path), "/sys/fs/ext4/%s/journal_task",
+		 strrchr(device, '/') ? strrchr(device, '/') + 1 : device);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? fd : io_pread(fd, task, sizeof(task) - 1, 0);
+	io_close(&fd);
+	return n <= 0 || strncmp(task, "<none>", 6) != 0;
+}
+
 static int check_fs(struct store *st, struct sbuf *why)
 {
 	struct statfs sf;
@@ -86,6 +111,15 @@ static int check_fs(struct store *st, struct sbuf *why)
 		return fail(why, -EOPNOTSUPP,
 			    "%s is itself on a FUSE filesystem; put the store on ext4, XFS or "
 			    "btrfs", st->cfg.path);
+	/* what a client wrote into a sealed file counts by blocks of this size */
+	if (sf.f_bsize > (long)STORE_BLOCK)
+		return fail(why, -EOPNOTSUPP,
+			    "%s is on a filesystem with blocks of %ld bytes; a store needs blocks of "
+			    "at most %u", st->cfg.path, (long)sf.f_bsize, STORE_BLOCK);
+	st->ordered = st->fs_type == FS_XFS || (st->fs_type == FS_EXT4 && has_journal(st));
+	if (st->fs_type == FS_EXT4 && !st->ordered)
+		log_warn(st->log, "%s is on ext4 without a journal: a power cut may damage that "
+				  "filesystem; tune2fs -j gives it one", st->cfg.path);
 	return 0;
 }
 
@@ -288,6 +322,28 @@ static int open_subs(struct store *st, struct sbuf *why)
 	return r;
 }
 
+/* The names below tree/ have the modes of the mount: only STORE's own mode keeps
+ * others from a way to the files that is not the mount. */
+static int check_mode(struct store *st, struct sbuf *why)
+{
+	struct stat sb;
+
+	if (fstat(st->store_fd, &sb) < 0)
+		return fail(why, -errno, "%s: %s", st->cfg.path, strerror(errno));
+	if ((sb.st_mode & 077) == 0)
+		return 0;
+	if (!st->read_only && fchmod(st->store_fd, 0700) < 0)
+		return fail(why, -EACCES,
+			    "%s has mode %o and cannot be made 0700 (%s); others could reach files "
+			    "beside the mount", st->cfg.path, (unsigned)(sb.st_mode & 07777),
+			    strerror(errno));
+	log_warn(st->log, st->read_only ? "%s has mode %o: others may reach files beside the mount" :
+					  "%s had mode %o; made 0700, or others could reach files "
+					  "beside the mount",
+		 st->cfg.path, (unsigned)(sb.st_mode & 07777));
+	return 0;
+}
+
 int dirs_open(struct store *st, struct sbuf *why)
 {
 	int r;
@@ -306,6 +362,8 @@ int dirs_open(struct store *st, struct sbuf *why)
 	r = open_format(st, why);
 	if (r == 0)
 		r = take_lock(st, why);
+	if (r == 0)
+		r = check_mode(st, why);
 	if (r == 0)
 		r = open_subs(st, why);
 	return r;

@@ -492,6 +492,9 @@ int seal_punch_locked(struct ctx *c)
 	struct stat sb;
 	int r;
 
+	r = commit_inode(c->st, c->fd);
+	if (r < 0)
+		return r;
 	if (fstat(c->fd, &sb) < 0)
 		return -errno;
 	r = trash_punch(c->fd, (uint64_t)sb.st_size);

@@ -91,6 +91,7 @@ struct store {
 	bool fresh;             /* made by this mount */
 	bool clean;             /* the index was trustworthy at open */
 	enum fs_type fs_type;
+	bool ordered;           /* its metadata become durable in the order of the changes */
 	const char *xattr;      /* the record's name */
 	char uuid[40];
 
@@ -217,6 +218,9 @@ void commit_stop(struct store *st); /* runs what is queued */
 /* Everything done to names, xattrs and sizes so far is durable. Blocks. */
 WUR int commit_barrier(struct store *st);
 void commit_after(struct store *st, struct after *a);
+/* What was done to the inode of @fd is durable before what is done next, where the
+ * filesystem does not see to that by itself. May block. */
+WUR int commit_inode(struct store *st, int fd);
 
 /* trash.c */
 /* Removes the object and the trash name of a file whose last name is gone and

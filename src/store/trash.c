@@ -39,17 +39,15 @@ static void id_of(const struct kvfs_record *rec, struct object_id *id)
 	id->generation = rec->generation;
 }
 
-void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec)
+static void remove_now(struct store *st, uint64_t ino, const struct object_id *id)
 {
-	struct object_id id;
 	char name[24];
 	int r;
 
-	id_of(rec, &id);
 	trash_name(ino, name);
 	r = FAULT_POINT("trash.before");
 	if (r == 0)
-		r = object_remove(st->objects_fd, &id);
+		r = object_remove(st->objects_fd, id);
 	if (r == 0)
 		r = FAULT_POINT("trash.object");
 	if (r == 0 && unlinkat(st->trash_fd, name, 0) < 0 && errno != ENOENT)
@@ -75,7 +73,38 @@ int trash_punch(int fd, uint64_t size)
 struct later {
 	struct after after;
 	struct object_id id;
+	uint64_t ino; /* of what lies in trash/ */
 };
+
+static void remove_later(struct store *st, struct after *a, int result)
+{
+	struct later *l = container_of(a, struct later, after);
+
+	if (result == 0)
+		remove_now(st, l->ino, &l->id); /* else recovery does it */
+	mem_free(l);
+}
+
+void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec)
+{
+	struct object_id id;
+	struct later *l;
+
+	id_of(rec, &id);
+	if (st->ordered) {
+		remove_now(st, ino, &id);
+		return;
+	}
+	/* the name's going must be durable first, or it might come back without
+	 * its content */
+	l = mem_zalloc(sizeof(*l));
+	if (!l)
+		return; /* recovery finds it in trash/ */
+	l->id = id;
+	l->ino = ino;
+	l->after.run = remove_later;
+	commit_after(st, &l->after);
+}
 
 static void object_later(struct store *st, struct after *a, int result)
 {
@@ -200,6 +229,9 @@ static int recover_punch(struct store *st, int fd, struct kvfs_record *rec)
 	struct stat sb;
 	int r;
 
+	r = commit_inode(st, fd);
+	if (r < 0)
+		return r;
 	if (fstat(fd, &sb) < 0)
 		return -errno;
 	r = trash_punch(fd, (uint64_t)sb.st_size);

@@ -112,6 +112,8 @@ static int overlay_begin(struct ctx *c)
 		r = seal_punch_locked(c);
 	if (r == 0 && !c->punch_durable) {
 		r = commit_barrier(c->st);
+		if (r == 0)
+			r = commit_inode(c->st, c->fd);
 		c->punch_durable = r == 0;
 	}
 	if (r == 0 && (c->rec.flags & KVFS_RECORD_CTIME)) {
@@ -280,6 +282,8 @@ int unseal_locked(struct ctx *c, struct stat *ret_sb)
 	if (r == 0)
 		r = set_record(c, &plain);
 	if (r == 0)
+		r = commit_inode(c->st, c->fd); /* before the object goes */
+	if (r == 0)
 		err_ignore(FAULT_POINT("unseal.switched")); /* done is done: only kills count */
 	space_release(c->st, upto);
 	if (r < 0)
@@ -318,6 +322,8 @@ static int truncate_empty(struct ctx *c)
 		r = FAULT_POINT("truncate.cut");
 	if (r == 0)
 		r = set_record(c, &plain);
+	if (r == 0)
+		r = commit_inode(c->st, c->fd);
 	if (r < 0)
 		return r;
 	c->size = 0;

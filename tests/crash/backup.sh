@@ -122,6 +122,22 @@ if mount -t overlay overlay -o "lowerdir=$T/o/lower,upperdir=$T/o/upper,workdir=
 	expect_eq "$(ls -A "$T/o/merged")" "store" "nothing is left behind but the directory"
 	umount "$T/o/merged"
 fi
+if loop_fs ext4 16M -O ^has_journal; then
+	mkdir -m 755 "$LOOP_DIR/store"
+	STORE=$LOOP_DIR/store
+	mount_fs "${opts[@]}"
+	grep -q "$STORE is on ext4 without a journal" "$LOG" || fail "no word about the missing journal"
+	expect_eq "$(stat -c %a "$STORE")" 700 "mode of a store that others could enter"
+	umount_fs
+fi
+# blocks larger than those that an overlay counts by; younger kernels have them
+truncate -s 320M "$T/big.img"
+mkdir "$T/big"
+if mkfs.xfs -q -b size=16384 "$T/big.img" 2>/dev/null && mount -o loop "$T/big.img" "$T/big" 2>/dev/null; then
+	STORE=$T/big/store
+	mount_fails "blocks of 16384 bytes"
+	umount "$T/big"
+fi
 mkdir "$T/ram"
 if mount -t ramfs none "$T/ram" 2>/dev/null; then
 	STORE=$T/ram/store
