@@ -224,7 +224,7 @@ static void drop_all(struct ctx *c)
 	lock_release(&c->lock);
 	replica_put(rep);
 	copy_put(copy);
-	ctx_touch(c, false);
+	ctx_cooled(c);
 }
 
 void ctx_gone(struct ctx *c)
