@@ -4,7 +4,6 @@
  * name and renamed, or (older) in place; read by one readinto of the whole file.
  * NIXL: the same pages, opened O_RDWR|O_CREAT|O_DIRECT even to read.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,90 +16,104 @@
 #include "replay.h"
 
 #define PAGE (8 * MIB) /* 64 tokens of an 8B model */
-#define PAGES 4
+#define PAGES 3
+#define SMALL (128 * KIB) /* one token to a page */
+#define SMALLS 12
 
+/* Pages of two models in one directory. */
 static struct path page_path(const struct replay *r, int i)
 {
-	return path_of(r, "%016x%016x%016x%016x_m-8b_0_1.bin", i * 3, i * 5, i * 7, i * 11);
+	return path_of(r, "%016x%016x%016x%016x_%s_0_1.bin", i * 3, i * 5, i * 7, i * 11,
+		       i < PAGES ? "m-8b" : "small-m");
 }
 
-static void page_read(const struct replay *r, const char *path, uint64_t seed)
+static size_t page_len(int i)
 {
-	char *buf = buffer(r, PAGE);
-	int fd = open_must(r, path, O_RDONLY);
+	return i < PAGES ? PAGE : SMALL;
+}
+
+static void page_read(const struct replay *r, int i, uint64_t seed)
+{
+	size_t len = page_len(i);
+	char *buf = buffer(r, len);
+	int fd = open_must(r, page_path(r, i).s, O_RDONLY);
 	struct stat st;
 
-	MUST(r, fstat(fd, &st) == 0 && st.st_size == PAGE);
-	read_once(r, fd, buf, PAGE);
+	MUST(r, fstat(fd, &st) == 0 && st.st_size == (off_t)len);
+	read_once(r, fd, buf, len);
 	close_must(r, fd);
-	content_check(r, buf, PAGE, seed, 0);
+	content_check(r, buf, len, seed, 0);
 	free(buf);
 }
 
 /* numpy.tofile is one fwrite of everything, which goes out in one write. */
-static void page_write(const struct replay *r, const char *path, uint64_t seed)
+static void page_write(const struct replay *r, const char *path, size_t len, uint64_t seed)
 {
-	char *buf = buffer(r, PAGE);
+	char *buf = buffer(r, len);
 	FILE *f = fopen(path, "wb");
 
 	MUST(r, f != NULL);
-	content_fill(buf, PAGE, seed, 0);
-	MUST(r, fwrite(buf, 1, PAGE, f) == PAGE);
+	content_fill(buf, len, seed, 0);
+	MUST(r, fwrite(buf, 1, len, f) == len);
 	MUST(r, fclose(f) == 0);
 	free(buf);
 }
 
+static void page_put(const struct replay *r, int i)
+{
+	struct path to = page_path(r, i), tmp;
+	struct stat st;
+
+	MUST(r, stat(to.s, &st) < 0 && errno == ENOENT); /* os.path.exists */
+	snprintf(tmp.s, sizeof(tmp.s), "%.*s.tmp.1.2.%x", PATH_MAX - 20, to.s, i);
+	page_write(r, tmp.s, page_len(i), (uint64_t)i);
+	MUST(r, rename(tmp.s, to.s) == 0);
+}
+
+/* The last page is evicted, stored again and evicted again. */
 static void hicache_write(struct replay *r)
 {
 	struct statvfs vfs;
 
 	MUST(r, statvfs(r->dir, &vfs) == 0 && vfs.f_bavail > 0 && vfs.f_blocks >= vfs.f_bavail);
-	for (int i = 0; i < PAGES; i++) {
-		struct path to = page_path(r, i), tmp;
-
-		MUST(r, access(to.s, F_OK) < 0 && errno == ENOENT);
-		snprintf(tmp.s, sizeof(tmp.s), "%.*s.tmp.1.2.%x", PATH_MAX - 20, to.s, i);
-		page_write(r, tmp.s, (uint64_t)i);
-		MUST(r, rename(tmp.s, to.s) == 0);
+	for (int i = 0; i < PAGES + SMALLS; i++)
+		page_put(r, i);
+	for (int i = 0; i < 2; i++) {
+		page_put(r, PAGES + SMALLS);
+		MUST(r, unlink(page_path(r, PAGES + SMALLS).s) == 0);
 	}
 }
 
-/* Also the startup scan: names, sizes, modification times. */
+/* Also the startup scan: names, sizes, modification times, which order the LRU. */
 static void hicache_verify(struct replay *r)
 {
-	DIR *d = opendir(r->dir);
-	struct dirent *e;
-	struct stat st;
-	int n = 0;
+	struct stat st, last = { 0 };
 
-	MUST(r, d != NULL);
-	while ((e = readdir(d))) {
-		if (e->d_name[0] == '.')
-			continue;
-		MUST(r,
-		     strlen(e->d_name) > 68 && !strcmp(e->d_name + strlen(e->d_name) - 4, ".bin"));
-		MUST(r, stat(path_of(r, "%s", e->d_name).s, &st) == 0 && st.st_size == PAGE);
-		n++;
+	MUST(r, scan_dir(r, r->dir, "_m-8b_0_1.bin", PAGE) == PAGES);
+	MUST(r, scan_dir(r, r->dir, "_small-m_0_1.bin", SMALL) == SMALLS);
+	for (int i = 0; i < PAGES + SMALLS; i++) {
+		page_read(r, i, (uint64_t)i);
+		MUST(r, stat(page_path(r, i).s, &st) == 0);
+		MUST(r, st.st_mtim.tv_sec > last.st_mtim.tv_sec ||
+				(st.st_mtim.tv_sec == last.st_mtim.tv_sec &&
+				 st.st_mtim.tv_nsec >= last.st_mtim.tv_nsec));
+		last = st;
 	}
-	closedir(d);
-	MUST(r, n == PAGES);
-	for (int i = 0; i < PAGES; i++)
-		page_read(r, page_path(r, i).s, (uint64_t)i);
 }
 
 /* Older versions: straight to the final name, and again over an older page. */
 static void inplace_write(struct replay *r)
 {
 	for (int i = 0; i < PAGES; i++) {
-		page_write(r, page_path(r, i).s, 1000u + (uint64_t)i);
-		page_write(r, page_path(r, i).s, (uint64_t)i);
+		page_write(r, page_path(r, i).s, PAGE, 1000u + (uint64_t)i);
+		page_write(r, page_path(r, i).s, PAGE, (uint64_t)i);
 	}
 }
 
 static void inplace_verify(struct replay *r)
 {
 	for (int i = 0; i < PAGES; i++)
-		page_read(r, page_path(r, i).s, (uint64_t)i);
+		page_read(r, i, (uint64_t)i);
 }
 
 static int nixl_open(const struct replay *r, int i)

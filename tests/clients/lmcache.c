@@ -25,10 +25,12 @@ static const int32_t fs_head[7] = { CHUNK, 1, 3, 2, 32, 256, 1024 };
 
 static void fs_write(struct replay *r)
 {
-	struct path to = path_of(r, "m@1@0@%x.data", 0xabcdef), tmp = path_of(r, "m@1@0@x.tmp");
+	struct path to = path_of(r, "m@1@0@%x.data", 0xabcdef), tmp = path_of(r, "tmp/m@1@0@x.tmp");
 	char *buf = buffer(r, CHUNK);
-	int fd = open_must(r, tmp.s, O_WRONLY | O_CREAT | O_TRUNC);
+	int fd;
 
+	mkdirs(r, tmp.s); /* relative_tmp_dir */
+	fd = open_must(r, tmp.s, O_WRONLY | O_CREAT | O_TRUNC);
 	content_fill(buf, CHUNK, 1, 0);
 	write_once(r, fd, fs_head, sizeof(fs_head));
 	write_once(r, fd, buf, CHUNK);
@@ -45,7 +47,7 @@ static void fs_verify(struct replay *r)
 	struct stat st;
 	int fd;
 
-	MUST(r, stat(p.s, &st) == 0 && st.st_size == 28 + CHUNK);
+	MUST(r, stat(p.s, &st) == 0 && scan_dir(r, r->dir, ".data", 28 + CHUNK) == 1);
 	fd = open_must(r, p.s, O_RDONLY);
 	read_once(r, fd, head, sizeof(head));
 	MUST(r, !memcmp(head, fs_head, sizeof(head)));
@@ -78,6 +80,22 @@ static void disk_put(const struct replay *r, int i, uint64_t seed, bool direct)
 	free(buf);
 }
 
+/* Removed in the middle of a read, which goes on. */
+static void disk_evict(const struct replay *r)
+{
+	char *buf = buffer(r, SMALL);
+	int fd;
+
+	disk_put(r, 4, 4, true);
+	fd = open_must(r, disk_path(r, 4).s, O_RDONLY);
+	read_once(r, fd, buf, SMALL / 2);
+	MUST(r, unlink(disk_path(r, 4).s) == 0);
+	read_once(r, fd, buf + SMALL / 2, SMALL / 2);
+	close_must(r, fd);
+	content_check(r, buf, SMALL, 4, 0);
+	free(buf);
+}
+
 static void disk_write(struct replay *r)
 {
 	struct statvfs vfs;
@@ -88,8 +106,7 @@ static void disk_write(struct replay *r)
 		disk_put(r, i, 900, i & 1);
 		disk_put(r, i, (uint64_t)i, i & 1);
 	}
-	disk_put(r, 4, 4, true);
-	MUST(r, unlink(disk_path(r, 4).s) == 0);
+	disk_evict(r);
 }
 
 static void disk_verify(struct replay *r)
@@ -138,6 +155,7 @@ static void l2_verify(struct replay *r)
 {
 	char *buf = buffer(r, SMALL);
 
+	MUST(r, scan_dir(r, r->dir, ".data", SMALL) == 3); /* recover_on_start */
 	for (int i = 0; i < 3; i++) {
 		int fd = open_must(r, path_of(r, "m-SEP-x@0x0@0@%x.data", i).s, O_RDONLY);
 		size_t done = 64 * KIB; /* read_ahead_size first */
@@ -214,6 +232,7 @@ static void gds_verify(struct replay *r)
 	int fd;
 
 	gds_head(want);
+	MUST(r, scan_dir(r, path_of(r, "ab/cd").s, ".metadata", GDS_HEAD) == 1);
 	fd = open(gds_path(r, ".metadata").s, O_RDONLY | O_NOATIME | O_CLOEXEC);
 	if (fd < 0 && errno == EPERM)
 		fd = open_must(r, gds_path(r, ".metadata").s, O_RDONLY);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Files that are written for ever: Mooncake's buckets and offset allocator,
- * Dynamo's unlinked pool, TensorRT-LLM's blocks (V1) and unnamed pool (V2), hf3fs'
- * one file per rank. Rewrites are at 4 KiB multiples in any order; what each
- * slot holds is kept as a seed and checked throughout.
+ * Files that are written for ever: Dynamo's unlinked pool, TensorRT-LLM's blocks
+ * (V1) and unnamed pool (V2), hf3fs' one file per rank, vLLM's disk tier. Rewrites
+ * are at 4 KiB multiples in any order; what each slot holds is kept as a seed and
+ * checked throughout.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -71,25 +71,6 @@ static void pool_rounds(const struct replay *r, struct pool *p, uint32_t seed)
 		pool_io(r, p, slot, 0, 64, false);
 }
 
-/* fallocate, or what the clients do instead where there is none. */
-static void pool_reserve(const struct replay *r, int fd, bool zero_fill)
-{
-	char *zeros;
-
-	if (fallocate(fd, 0, 0, (off_t)SLOTS * SLOT) == 0)
-		return;
-	MUST(r, errno == EOPNOTSUPP);
-	if (!zero_fill) {
-		MUST(r, ftruncate(fd, (off_t)SLOTS * SLOT) == 0);
-		return;
-	}
-	zeros = buffer(r, 16 * MIB);
-	memset(zeros, 0, 16 * MIB);
-	for (size_t off = 0; off < (size_t)SLOTS * SLOT; off += 16 * MIB)
-		MUST(r, pwrite(fd, zeros, 16 * MIB, (off_t)off) == 16 * MIB);
-	free(zeros);
-}
-
 static void expect_empty(const struct replay *r)
 {
 	DIR *d = opendir(r->dir);
@@ -114,7 +95,7 @@ static void dynamo_write(struct replay *r)
 	flags = fcntl(pool.fd, F_GETFL);
 	MUST(r, flags >= 0);
 	MUST(r, fcntl(pool.fd, F_SETFL, flags | O_DIRECT) == 0 || errno == EINVAL);
-	pool_reserve(r, pool.fd, true);
+	preallocate(r, pool.fd, (off_t)SLOTS * SLOT, true);
 	pool_rounds(r, &pool, 1);
 	MUST(r, unlink(p.s) == 0);
 	expect_empty(r);
@@ -227,107 +208,53 @@ static void hf3fs_verify(struct replay *r)
 	free(pool.buf);
 }
 
-/* ---- Mooncake ---- */
-
-#define BUCKET_KEYS 24
-#define VALUE (640 * KIB)
-
-static void bucket_write(struct replay *r)
+/* vLLM's SimpleCPUOffload on disk: preallocated per rank, O_DIRECT, K and V of a slot
+ * by one pwritev or preadv; the map of slots is in memory only. */
+static void vllm_disk_io(const struct replay *r, int fd, char *kv[2], uint32_t slot, bool put)
 {
-	struct iovec iov[BUCKET_KEYS];
-	char meta[2000];
-	int fd, n = 0;
+	struct iovec iov[2] = { { kv[0], SLOT / 2 }, { kv[1], SLOT / 2 } };
+	off_t at = (off_t)slot * SLOT;
 
-	for (int i = 0; i < BUCKET_KEYS; i++) {
-		iov[i] = (struct iovec){ buffer(r, VALUE), VALUE };
-		content_fill(iov[i].iov_base, VALUE, (uint64_t)i, 0);
-		n += snprintf(meta + n, sizeof(meta) - (size_t)n, "key%d %u %u\n", i, i * VALUE,
-			      VALUE);
-	}
-	fd = open_must(r, path_of(r, "17.bucket").s, O_WRONLY | O_CREAT | O_TRUNC);
-	MUST(r, pwritev(fd, iov, BUCKET_KEYS, 0) == (ssize_t)BUCKET_KEYS * VALUE);
-	MUST(r, fdatasync(fd) == 0);
-	close_must(r, fd);
-	fd = open_must(r, path_of(r, "17.meta.tmp").s, O_WRONLY | O_CREAT | O_TRUNC);
-	write_once(r, fd, meta, (size_t)n);
-	MUST(r, fsync(fd) == 0);
-	close_must(r, fd);
-	MUST(r, rename(path_of(r, "17.meta.tmp").s, path_of(r, "17.meta").s) == 0);
-	sync_dir(r, r->dir);
-	for (int i = 0; i < BUCKET_KEYS; i++)
-		free(iov[i].iov_base);
+	for (size_t i = 0; put && i < 2; i++)
+		content_fill(kv[i], SLOT / 2, 7000 + slot, i * SLOT / 2);
+	MUST(r, (put ? pwritev(fd, iov, 2, at) : preadv(fd, iov, 2, at)) == (ssize_t)SLOT);
+	for (size_t i = 0; !put && i < 2; i++)
+		content_check(r, kv[i], SLOT / 2, 7000 + slot, i * SLOT / 2);
 }
 
-/* Keys in any order by preadv, and the sum of st_blocks that bounds the store. */
-static void bucket_verify(struct replay *r)
+static void vllm_disk(struct replay *r, bool first)
 {
-	int fd = open_direct(r, path_of(r, "17.bucket").s, O_RDONLY);
-	char *a = buffer(r, VALUE / 2), *b = buffer(r, VALUE / 2);
-	struct iovec iov[2] = { { a, VALUE / 2 }, { b, VALUE / 2 } };
-	struct stat st;
+	char *kv[2] = { buffer(r, SLOT / 2), buffer(r, SLOT / 2) };
+	int fd = open_direct(r, path_of(r, "kv_offload_rank0.bin").s, O_RDWR | O_CREAT);
 
 	MUST(r, fd >= 0);
-	for (int i = 0; i < BUCKET_KEYS; i++) {
-		int key = i * 7 % BUCKET_KEYS;
-
-		MUST(r, preadv(fd, iov, 2, (off_t)key * VALUE) == (ssize_t)VALUE);
-		content_check(r, a, VALUE / 2, (uint64_t)key, 0);
-		content_check(r, b, VALUE / 2, (uint64_t)key, VALUE / 2);
+	if (first)
+		preallocate(r, fd, (off_t)SLOTS / 2 * SLOT, false);
+	for (uint32_t i = 0; first && i < SLOTS / 2; i++)
+		vllm_disk_io(r, fd, kv, i * 5 % (SLOTS / 2), true);
+	for (uint32_t i = 0; i < SLOTS / 2; i++) {
+		vllm_disk_io(r, fd, kv, i * 7 % (SLOTS / 2), false);
+		if (i % 8 == 0)
+			vllm_disk_io(r, fd, kv, i, true);
 	}
-	MUST(r, fstat(fd, &st) == 0 && st.st_size == BUCKET_KEYS * VALUE);
-	MUST(r, st.st_blocks > 0 && st.st_blocks * 512 < st.st_size + (off_t)MIB);
 	close_must(r, fd);
-	MUST(r, stat(path_of(r, "17.meta").s, &st) == 0 && st.st_size > 100);
-	free(a);
-	free(b);
+	free(kv[0]);
+	free(kv[1]);
 }
 
-/* Offset allocator: a preallocated file of records whose values lie at 4 KiB. */
-static void offset_write(struct replay *r)
+static void vllm_disk_write(struct replay *r)
 {
-	int fd = open_must(r, path_of(r, "kv_cache.data").s, O_RDWR | O_CREAT);
-	char *buf = buffer(r, 4096 + VALUE);
-	uint32_t head[6];
-
-	pool_reserve(r, fd, false);
-	for (int i = 0; i < 32; i++) {
-		uint32_t at = (uint32_t)(i * 5 % 32) * MIB, crc;
-
-		content_fill(buf + 4096, VALUE, (uint64_t)i, 0);
-		crc = crc32c(buf + 4096, VALUE);
-		memcpy(head, (uint32_t[]){ 4, VALUE, (uint32_t)i, 0, 1, crc }, sizeof(head));
-		memset(buf, 0, 4096);
-		memcpy(buf, head, sizeof(head));
-		MUST(r, pwrite(fd, buf, 4096 + VALUE, at) == 4096 + VALUE);
-		if (i % 8 == 7)
-			MUST(r, fdatasync(fd) == 0);
-	}
-	close_must(r, fd);
-	free(buf);
+	vllm_disk(r, true);
 }
 
-static void offset_verify(struct replay *r)
+static void vllm_disk_verify(struct replay *r)
 {
-	int fd = open_must(r, path_of(r, "kv_cache.data").s, O_RDWR | O_CREAT);
-	char *buf = buffer(r, 4096 + VALUE);
-	uint32_t head[6];
-
-	for (uint32_t at = 0; at < 32 * MIB; at += MIB) {
-		MUST(r, pread(fd, buf, 4096 + VALUE, at) == 4096 + VALUE);
-		memcpy(head, buf, sizeof(head));
-		MUST(r, head[0] == 4 && head[1] == VALUE && head[2] * 5 % 32 == at / MIB);
-		MUST(r, head[5] == crc32c(buf + 4096, VALUE));
-		content_check(r, buf + 4096, VALUE, head[2], 0);
-	}
-	close_must(r, fd);
-	free(buf);
+	vllm_disk(r, false);
 }
 
 const struct client_case pool_cases[] = {
-	{ "mooncake-bucket", "one pwritev, fdatasync, meta by rename; preadv, st_blocks",
-	  bucket_write, bucket_verify },
-	{ "mooncake-offset", "preallocated file of records with CRC-32C", offset_write,
-	  offset_verify },
+	{ "vllm-disk", "preallocated slots, O_DIRECT, pwritev and preadv", vllm_disk_write,
+	  vllm_disk_verify },
 	{ "dynamo", "pool: O_DIRECT by fcntl, fallocate, unlinked in use", dynamo_write,
 	  unlinked_verify },
 	{ "trtllm-v1", "blocks rewritten in place without O_TRUNC", trtllm1_write, trtllm1_verify },

@@ -6,6 +6,7 @@
  */
 #include "replay.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -15,9 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const struct client_case *const tables[] = { vllm_cases,   hicache_cases, lmcache_cases,
-						    pool_cases,   stdio_cases,   tensor_cases,
-						    evictor_cases };
+static const struct client_case *const tables[] = { vllm_cases,    llmd_cases,   hicache_cases,
+						    lmcache_cases, pool_cases,   mooncake_cases,
+						    stdio_cases,   tensor_cases, evictor_cases };
 
 void replay_must(const struct replay *r, bool cond, const char *what, const char *file, int line)
 {
@@ -156,17 +157,63 @@ void sync_dir(const struct replay *r, const char *path)
 	close_must(r, fd);
 }
 
+/* Four bits at a time. */
 uint32_t crc32c(const void *p, size_t len)
 {
 	const uint8_t *b = p;
-	uint32_t c = ~0u;
+	uint32_t c = ~0u, t[16];
 
+	for (uint32_t i = 0; i < 16; i++) {
+		t[i] = i;
+		for (int k = 0; k < 4; k++)
+			t[i] = t[i] >> 1 ^ (t[i] & 1 ? 0x82f63b78u : 0);
+	}
 	for (size_t i = 0; i < len; i++) {
 		c ^= b[i];
-		for (int k = 0; k < 8; k++)
-			c = c >> 1 ^ (c & 1 ? 0x82f63b78u : 0);
+		c = c >> 4 ^ t[c & 15];
+		c = c >> 4 ^ t[c & 15];
 	}
 	return ~c;
+}
+
+int scan_dir(const struct replay *r, const char *dir, const char *suffix, off_t size)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	struct stat st;
+	int n = 0;
+
+	MUST(r, d != NULL);
+	while ((e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+
+		if (len < strlen(suffix) || strcmp(e->d_name + len - strlen(suffix), suffix))
+			continue;
+		MUST(r, e->d_type == DT_REG || e->d_type == DT_UNKNOWN);
+		MUST(r, fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode));
+		MUST(r, st.st_size == size);
+		n++;
+	}
+	closedir(d);
+	return n;
+}
+
+void preallocate(const struct replay *r, int fd, off_t len, bool zero_fill)
+{
+	char *zeros;
+
+	if (fallocate(fd, 0, 0, len) == 0)
+		return;
+	MUST(r, errno == EOPNOTSUPP);
+	if (!zero_fill) {
+		MUST(r, ftruncate(fd, len) == 0);
+		return;
+	}
+	zeros = buffer(r, 16 * MIB);
+	memset(zeros, 0, 16 * MIB);
+	for (off_t off = 0; off < len; off += 16 * MIB)
+		MUST(r, pwrite(fd, zeros, 16 * MIB, off) == 16 * MIB);
+	free(zeros);
 }
 
 /* ---- */

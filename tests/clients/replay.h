@@ -29,8 +29,8 @@ struct client_case {
 	void (*verify)(struct replay *r);
 };
 /* One table per file; each ends with an entry without a name. */
-extern const struct client_case vllm_cases[], hicache_cases[], lmcache_cases[], pool_cases[],
-	stdio_cases[], tensor_cases[], evictor_cases[];
+extern const struct client_case vllm_cases[], llmd_cases[], hicache_cases[], lmcache_cases[],
+	pool_cases[], mooncake_cases[], stdio_cases[], tensor_cases[], evictor_cases[];
 
 /* Ends the program unless @cond, with errno when it is set. */
 #define MUST(r, cond) replay_must((r), (cond), #cond, __FILE__, __LINE__)
@@ -64,5 +64,12 @@ void mkdirs(const struct replay *r, const char *path); /* the parents of a file 
 int open_direct(const struct replay *r, const char *path, int flags);
 void sync_dir(const struct replay *r, const char *path);
 uint32_t crc32c(const void *p, size_t len);
+/* Regular files directly in @dir whose names end with @suffix, each by stat @size long. */
+int scan_dir(const struct replay *r, const char *dir, const char *suffix, off_t size);
+/* fallocate of @len, or what clients do instead: ftruncate, or zeros written. */
+void preallocate(const struct replay *r, int fd, off_t len, bool zero_fill);
+/* Reads all of @fd in parts, many in flight (io_uring), each of which must be whole. */
+void ring_read(const struct replay *r, int fd, char *buf, size_t len, size_t part);
+void vllm_config(const struct replay *r); /* the config.json of a tree of blocks */
 
 #endif

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vLLM's fs tier (v1/kv_offload/tiering/fs), with and without its checksum, its
- * O_DIRECT probe, the ExampleConnector, and llm-d's fs backend, which renames
- * before it closes and reads tails.
+ * vLLM's fs tier (v1/kv_offload/tiering/fs): 16 threads that store and 16 that
+ * load, with and without its checksum, its O_DIRECT probe; and a shared region as
+ * its first tier maps one.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
@@ -17,7 +19,8 @@
 #include "replay.h"
 
 #define BLOCK (2 * MIB) /* 16 tokens of an 8B model, a multiple of 4096 */
-#define BLOCKS 6
+#define BLOCKS 16       /* one for each thread */
+#define CRC_BLOCKS 6
 #define CRC_XATTR "user.vllm.kv_crc32c"
 
 static const char config[] =
@@ -26,10 +29,11 @@ static const char config[] =
 
 static struct path block_path(const struct replay *r, int i)
 {
-	return path_of(r, "m_0123456789ab_r0/%03x/%02x_g0/%016x%016x.bin", i * 37, i, i * 7919, i);
+	return path_of(r, "m_0123456789ab_r0/%03x/%02x_g0/%016x%016x.bin", i / 4 * 37, i / 2,
+		       i * 7919, i);
 }
 
-static void config_write(const struct replay *r)
+void vllm_config(const struct replay *r)
 {
 	struct path p = path_of(r, "m_0123456789ab/config.json");
 	int fd;
@@ -41,26 +45,24 @@ static void config_write(const struct replay *r)
 }
 
 /* The zero padding at a row's end is part of the file. */
-static void block_fill(void *buf, int i)
+static void block_fill(void *buf, uint64_t seed)
 {
-	content_fill(buf, BLOCK - 4096, (uint64_t)i, 0);
+	content_fill(buf, BLOCK - 4096, seed, 0);
 	memset((char *)buf + BLOCK - 4096, 0, 4096);
 }
 
-static void store(const struct replay *r, int i, bool crc)
+static void store(const struct replay *r, int i, uint64_t seed, bool crc)
 {
 	struct path dest = block_path(r, i), tmp;
 	void *buf = buffer(r, BLOCK);
 	char sum[16];
 	int fd;
 
-	if (access(dest.s, F_OK) == 0)
-		MUST(r, !"not there before");
 	mkdirs(r, dest.s);
 	snprintf(tmp.s, sizeof(tmp.s), "%.*s_%08x.tmp", PATH_MAX - 20, dest.s, i * 12345);
 	fd = open_direct(r, tmp.s, O_CREAT | O_EXCL | O_WRONLY | O_TRUNC);
 	MUST(r, fd >= 0);
-	block_fill(buf, i);
+	block_fill(buf, seed);
 	write_once(r, fd, buf, BLOCK);
 	if (crc) {
 		snprintf(sum, sizeof(sum), "%08x", crc32c(buf, BLOCK));
@@ -71,13 +73,19 @@ static void store(const struct replay *r, int i, bool crc)
 	free(buf);
 }
 
-static void load(const struct replay *r, int i, bool crc)
+static int load_open(const struct replay *r, int i)
 {
-	char *buf = buffer(r, BLOCK), *want = buffer(r, BLOCK), sum[16], got[16];
 	int fd = open_direct(r, block_path(r, i).s, O_RDONLY);
-	struct iovec iov = { buf, BLOCK };
 
 	MUST(r, fd >= 0);
+	return fd;
+}
+
+static void load(const struct replay *r, int fd, uint64_t seed, bool crc)
+{
+	char *buf = buffer(r, BLOCK), *want = buffer(r, BLOCK), sum[16], got[16];
+	struct iovec iov = { buf, BLOCK };
+
 	MUST(r, readv(fd, &iov, 1) == (ssize_t)BLOCK);
 	if (crc) {
 		MUST(r, fgetxattr(fd, CRC_XATTR, got, sizeof(got)) == 8);
@@ -85,39 +93,77 @@ static void load(const struct replay *r, int i, bool crc)
 		MUST(r, !memcmp(sum, got, 8));
 	}
 	close_must(r, fd);
-	block_fill(want, i);
+	block_fill(want, seed);
 	MUST(r, !memcmp(buf, want, BLOCK));
 	free(buf);
 	free(want);
 }
 
+struct block_job {
+	const struct replay *r;
+	int i;
+};
+
+static void *store_job(void *arg)
+{
+	const struct block_job *j = arg;
+
+	MUST(j->r, access(block_path(j->r, j->i).s, F_OK) < 0 && errno == ENOENT);
+	store(j->r, j->i, (uint64_t)j->i, false);
+	return NULL;
+}
+
+static void *load_job(void *arg)
+{
+	const struct block_job *j = arg;
+
+	MUST(j->r, access(block_path(j->r, j->i).s, F_OK) == 0);
+	load(j->r, load_open(j->r, j->i), (uint64_t)j->i, false);
+	return NULL;
+}
+
+static void all_blocks(const struct replay *r, void *(*job)(void *))
+{
+	struct block_job jobs[BLOCKS];
+	pthread_t threads[BLOCKS];
+
+	for (int i = 0; i < BLOCKS; i++) {
+		jobs[i] = (struct block_job){ r, i };
+		MUST(r, !pthread_create(&threads[i], NULL, job, &jobs[i]));
+	}
+	for (int i = 0; i < BLOCKS; i++)
+		MUST(r, !pthread_join(threads[i], NULL));
+}
+
 static void vllm_write(struct replay *r)
 {
-	config_write(r);
-	for (int i = 0; i < BLOCKS; i++)
-		store(r, i, false);
+	vllm_config(r);
+	all_blocks(r, store_job);
 }
 
 static void vllm_verify(struct replay *r)
 {
-	for (int i = 0; i < BLOCKS; i++) {
-		MUST(r, access(block_path(r, i).s, F_OK) == 0);
-		load(r, i, false);
-	}
+	all_blocks(r, load_job);
 	MUST(r, access(block_path(r, BLOCKS).s, F_OK) < 0 && errno == ENOENT);
 }
 
+/* Block 0 is stored by two instances, the second while a third reads it. */
 static void crc_write(struct replay *r)
 {
-	config_write(r);
-	for (int i = 0; i < BLOCKS; i++)
-		store(r, i, true);
+	int fd;
+
+	vllm_config(r);
+	store(r, 0, 100, true);
+	fd = load_open(r, 0);
+	for (int i = 0; i < CRC_BLOCKS; i++)
+		store(r, i, (uint64_t)i, true);
+	load(r, fd, 100, true);
 }
 
 static void crc_verify(struct replay *r)
 {
-	for (int i = 0; i < BLOCKS; i++)
-		load(r, i, true);
+	for (int i = 0; i < CRC_BLOCKS; i++)
+		load(r, load_open(r, i), (uint64_t)i, true);
 }
 
 /* One 4 KiB O_DIRECT write decides whether O_DIRECT is used at all. */
@@ -138,91 +184,52 @@ static void probe_write(struct replay *r)
 	free(buf);
 }
 
-static void probe_verify(struct replay *r)
+static void dir_verify(struct replay *r)
 {
 	struct stat st;
 
 	MUST(r, stat(r->dir, &st) == 0 && S_ISDIR(st.st_mode));
 }
 
-/* ---- llm-d ---- */
+/* ---- a region as the CPU tier maps it in /dev/shm, here on the mount ---- */
 
-#define LLMD_FULL (8 * MIB) /* 256 tokens */
-#define LLMD_FILES 3
+#define REGION (16 * MIB)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
-/* Partial files hold the tail of a full one. */
-static size_t llmd_len(int i)
+static void region_write(struct replay *r)
 {
-	return i ? LLMD_FULL : LLMD_FULL / 4 * 3;
-}
+	struct path p = path_of(r, "vllm_offload_region");
+	int fd = open_must(r, p.s, O_RDWR | O_CREAT | O_EXCL);
+	char *a, *b;
 
-static struct path llmd_path(const struct replay *r, int i)
-{
-	return path_of(r, "m_0123456789ab_r0/abc/%02x_g0/%016x.bin", i, i * 31337);
-}
-
-static void llmd_read(const struct replay *r, int i, size_t want)
-{
-	char *buf = buffer(r, want);
-	int fd = open_must(r, llmd_path(r, i).s, O_RDONLY);
-	off_t size = lseek(fd, 0, SEEK_END);
-
-	MUST(r, size == (off_t)llmd_len(i));
-	MUST(r, lseek(fd, size - (off_t)want, SEEK_SET) == size - (off_t)want);
-	for (size_t done = 0; done < want;) { /* an ifstream with a 1 MB buffer */
-		size_t n = want - done < 1000000 ? want - done : 1000000;
-
-		read_once(r, fd, buf + done, n);
-		done += n;
-	}
+	MUST(r, ftruncate(fd, REGION) == 0);
+	a = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	MUST(r, a != MAP_FAILED);
 	close_must(r, fd);
-	content_check(r, buf, want, (uint64_t)i, LLMD_FULL - want);
-	free(buf);
-}
-
-static void llmd_write(struct replay *r)
-{
-	const struct timespec touch[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } };
-	struct stat a, b;
-
-	config_write(r);
-	for (int i = 0; i < LLMD_FILES; i++) {
-		struct path dest = llmd_path(r, i), tmp;
-		size_t len = llmd_len(i);
-		char *buf = buffer(r, len);
-		int fd;
-
-		mkdirs(r, dest.s);
-		snprintf(tmp.s, sizeof(tmp.s), "%.*s_77.tmp", PATH_MAX - 20, dest.s);
-		fd = open_must(r, tmp.s, O_WRONLY | O_CREAT | O_TRUNC);
-		content_fill(buf, len, (uint64_t)i, LLMD_FULL - len);
-		write_once(r, fd, buf, len);
-		MUST(r, rename(tmp.s, dest.s) == 0);
-		llmd_read(r, i, 1 * MIB); /* another process sees it before the close */
-		close_must(r, fd);
-		MUST(r, stat(dest.s, &a) == 0);
-		MUST(r, utimensat(AT_FDCWD, dest.s, touch, 0) == 0); /* stored again */
-		MUST(r, stat(dest.s, &b) == 0);
-		MUST(r, a.st_mtim.tv_sec == b.st_mtim.tv_sec &&
-				a.st_mtim.tv_nsec == b.st_mtim.tv_nsec);
-		MUST(r, b.st_size == (off_t)len);
-		free(buf);
-	}
-}
-
-static void llmd_verify(struct replay *r)
-{
-	for (int i = 0; i < LLMD_FILES; i++) {
-		llmd_read(r, i, llmd_len(i));
-		llmd_read(r, i, llmd_len(i) / 2);
-		llmd_read(r, i, 128 * KIB);
-	}
+	MUST(r, madvise(a, REGION, MADV_POPULATE_WRITE) == 0 || errno == EINVAL);
+	fd = open_must(r, p.s, O_RDWR); /* another worker */
+	b = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	MUST(r, b != MAP_FAILED);
+	close_must(r, fd);
+	for (size_t i = 0; i < REGION; i += 4096)
+		MUST(r, !b[i]);
+	content_fill(a, REGION, 1, 0);
+	content_check(r, b, REGION, 1, 0);
+	MUST(r, unlink(p.s) == 0);
+	content_fill(b + 8 * MIB, 1 * MIB, 2, 0);
+	content_check(r, a + 8 * MIB, 1 * MIB, 2, 0);
+	content_check(r, a, 8 * MIB, 1, 0);
+	MUST(r, munmap(a, REGION) == 0 && munmap(b, REGION) == 0);
 }
 
 const struct client_case vllm_cases[] = {
-	{ "vllm-fs", "fs tier: O_DIRECT, one write, rename; one readv", vllm_write, vllm_verify },
+	{ "vllm-fs", "fs tier: threads, O_DIRECT, one write, rename; one readv", vllm_write,
+	  vllm_verify },
 	{ "vllm-fs-crc", "fs tier with its checksum in an xattr", crc_write, crc_verify },
-	{ "vllm-probe", "fs tier's probe for O_DIRECT and xattrs", probe_write, probe_verify },
-	{ "llm-d", "rename before close, tail reads, atime touched", llmd_write, llmd_verify },
+	{ "vllm-probe", "fs tier's probe for O_DIRECT and xattrs", probe_write, dir_verify },
+	{ "vllm-region", "shared mappings of one file, populated, unlinked in use", region_write,
+	  dir_verify },
 	{ 0 },
 };
