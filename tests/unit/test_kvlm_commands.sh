@@ -49,6 +49,14 @@ cmp -s text.llama.bf16 text.safetensors.bf16 || fail "formats continue different
 "$kvlm" generate m --load c.llama.bf16 --prompt prompt -n 8 --save grown >/dev/null 2>&1 || fail "--save"
 [ "$("$kvlm" info grown --json | field cells)" = 412 ] || fail "the grown cache has not 412 cells"
 
+# one result, whatever computes it
+head -n 100 ids >few
+"$kvlm" prefill m --ids --prompt few --save one --threads 1 --kernels portable >/dev/null || fail "prefill portable"
+for n in 2 3; do
+	"$kvlm" prefill m --ids --prompt few --save many --threads $n >/dev/null || fail "prefill --threads $n"
+	cmp -s one many || fail "$n threads compute another cache than one with portable kernels"
+done
+
 # exact is exact; a quantiser is worse; its file says what it did
 j=$("$kvlm" compare m --exact c.llama.bf16 --lossy c.safetensors.bf16 -n 32 --json) || fail compare
 [ "$(echo "$j" | field agreement)" = 1.000000 ] || fail "exact caches disagree: $j"
