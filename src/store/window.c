@@ -205,6 +205,7 @@ void window_loaded_locked(struct window *w, struct slot *s, int err)
 void window_wait_locked(struct window *w)
 {
 	w->avail_waiters++;
+	w->waits++;
 	cond_wait(&w->avail, &w->lock);
 	w->avail_waiters--;
 }
@@ -355,30 +356,41 @@ static int take_slot(struct window *w, bool demand, struct slot **ret) REQUIRES(
 	return 0;
 }
 
+/* Everything for a new slot; what was taken is in *@dec and *@enc also on failure. */
+static int take_all(struct window *w, const struct slot_want *q, struct pbuf **dec,
+		    struct pbuf **enc, struct slot **ret) REQUIRES(w->lock)
+{
+	int err = 0;
+
+	if (q->fetch_bytes)
+		err = take_enc(w, q->fetch_bytes, q->demand, enc);
+	if (!err)
+		err = take_dec(w, q->obj->chunks[q->chunk].len_bytes, q->demand, dec);
+	if (!err)
+		err = take_slot(w, q->demand, ret);
+	/* buffers are made without the lock: somebody may have entered the chunk */
+	if (!err && window_find_locked(w, q))
+		err = -EAGAIN;
+	return err;
+}
+
 int window_new_locked(struct window *w, const struct slot_want *q, struct slot **ret)
 {
+	struct pbuf *dec = NULL, *enc = NULL;
+	uint64_t waits = w->waits;
 	struct slot **at;
-	struct pbuf *dec, *enc = NULL;
 	struct slot *s;
-	uint32_t len = q->obj->chunks[q->chunk].len_bytes;
-	int err;
+	int err = take_all(w, q, &dec, &enc, &s);
 
-	if (q->fetch_bytes) {
-		err = take_enc(w, q->fetch_bytes, q->demand, &enc);
-		if (err)
-			return err;
-	}
-	err = take_dec(w, len, q->demand, &dec);
 	if (err) {
+		if (dec)
+			pages_give(&w->dec, dec);
 		if (enc)
 			pages_give(&w->enc, enc);
-		return err;
-	}
-	err = take_slot(w, q->demand, &s);
-	if (err) {
-		pages_give(&w->dec, dec);
-		if (enc)
-			pages_give(&w->enc, enc);
+		/* who began to wait meanwhile did not see these; no others, or two that
+		 * fail would wake each other forever */
+		if ((dec || enc) && w->waits != waits)
+			notify(w);
 		return err;
 	}
 	list_del(&s->link);
@@ -390,7 +402,7 @@ int window_new_locked(struct window *w, const struct slot_want *q, struct slot *
 	s->id = q->obj->id;
 	s->chunk = q->chunk;
 	s->n_layers = q->n_layers;
-	s->len_bytes = len;
+	s->len_bytes = q->obj->chunks[q->chunk].len_bytes;
 	s->buf = dec;
 	s->fb = enc ? container_of(enc, struct fbuf, p) : NULL;
 	at = bucket(w, &s->id, s->chunk, s->n_layers);

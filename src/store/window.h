@@ -59,6 +59,7 @@ struct window {
 	struct lock lock;        /* guards everything here and every slot */
 	struct cond avail;       /* a buffer or slot may be had now */
 	unsigned avail_waiters GUARDED;
+	uint64_t waits GUARDED;  /* times that somebody began to */
 	struct slot *slots;      /* owned, all of them */
 	unsigned n_slots;
 	struct slot **hash GUARDED;

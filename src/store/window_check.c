@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The table at the head of window.c, as assertions; test builds only. */
 #include <assert.h>
+#include <string.h>
 
 #include "store/window.h"
 
@@ -38,6 +39,13 @@ static void check_slot(const struct slot *s)
 	}
 }
 
+static bool same_key(const struct slot *a, const struct slot *b)
+{
+	return a->chunk == b->chunk && a->n_layers == b->n_layers &&
+	       a->id.generation == b->id.generation &&
+	       memcmp(a->id.id, b->id.id, sizeof(a->id.id)) == 0;
+}
+
 void window_check_locked(struct window *w)
 {
 	unsigned count[SLOT_FAILED + 1] = { 0 }, hashed = 0, chained = 0, idle = 0;
@@ -52,8 +60,11 @@ void window_check_locked(struct window *w)
 		idle += s->state == SLOT_READY && !s->pins;
 	}
 	for (unsigned i = 0; i < w->n_hash; i++)
-		for (const struct slot *s = w->hash[i]; s; s = s->hash_next, chained++)
+		for (const struct slot *s = w->hash[i]; s; s = s->hash_next, chained++) {
 			assert(s->hashed);
+			for (const struct slot *t = s->hash_next; t; t = t->hash_next)
+				assert(!same_key(s, t));
+		}
 	assert(hashed == chained);
 	assert(count[SLOT_LOADING] == w->n_loading);
 	assert(count[SLOT_FREE] == length(&w->free));

@@ -218,6 +218,7 @@ int main(void)
 	readers_and_disturbers(RTIER_MEM, 0, 0, false);
 	readers_and_disturbers(RTIER_SSD, 0, 0, true);
 	readers_and_disturbers(RTIER_MEM, 36u << 20, 1, false);
+	readers_and_disturbers(RTIER_MEM, 22u << 20, 0, false);
 	replica_filled_and_dropped_while_read();
 	cancelled_in_the_middle();
 	return 0;
