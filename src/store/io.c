@@ -382,6 +382,20 @@ int store_lseek(struct file *f, uint64_t off, int whence, uint64_t *ret)
 
 #define COPY_STEP (1u << 20)
 
+/* All slices into scratch, so that nothing of the window is held any more. Each
+ * slice that lies in scratch is where it belongs or behind that. */
+static void gather(struct read_reply *rr)
+{
+	size_t at = 0;
+
+	for (unsigned i = 1; i <= rr->n; i++) {
+		memmove((char *)rr->scratch + at, rr->iov[i].iov_base, rr->iov[i].iov_len);
+		at += rr->iov[i].iov_len;
+	}
+	store_read_done(rr);
+	rr->n_pins = 0;
+}
+
 ssize_t store_copy_range(struct file *in, uint64_t off_in, struct file *out, uint64_t off_out,
 			 size_t len)
 {
@@ -394,21 +408,14 @@ ssize_t store_copy_range(struct file *in, uint64_t off_in, struct file *out, uin
 		return -ENOMEM;
 	while (done < len && r == 0) {
 		size_t step = len - done < COPY_STEP ? len - done : COPY_STEP;
-		uint64_t at = off_out + done;
 
 		r = store_read(in, off_in + done, step, &rr);
-		if (r < 0)
+		if (r < 0 || rr.len == 0)
 			break;
-		for (unsigned i = 1; i <= rr.n && r == 0; i++) {
-			r = store_write(out, rr.iov[i].iov_base, rr.iov[i].iov_len, at);
-			at += rr.iov[i].iov_len;
-		}
-		step = rr.len;
-		store_read_done(&rr);
+		gather(&rr); /* writing may wait for what others hold of the window */
+		r = store_write(out, rr.scratch, rr.len, off_out + done);
 		if (r == 0)
-			done += step;
-		if (step == 0)
-			break;
+			done += rr.len;
 	}
 	mem_free_pages(rr.scratch, COPY_STEP);
 	return done ? (ssize_t)done : r;

@@ -139,7 +139,7 @@ static bool in_dram(struct store *st, unsigned i)
 
 static void wait_in_dram(struct store *st, unsigned i)
 {
-	for (unsigned k = 0; k < 2000 && !in_dram(st, i); k++)
+	for (unsigned k = 0; k < 4000 && (!in_dram(st, i) || atomic_load(&st->moves)); k++)
 		nanosleep(&(struct timespec) { .tv_nsec = 5000000 }, NULL);
 	CHECK(in_dram(st, i));
 }
@@ -303,6 +303,58 @@ static void full_memory_goes_on(const char *path)
 	store_close(f.st, false);
 }
 
+/* ---- copying within ------------------------------------------------------- */
+
+#define COPIERS 12u
+#define COPY_BYTES (3u * FILE_BYTES)
+
+struct copying {
+	struct store *st;
+	_Atomic unsigned next;
+};
+
+/* Sealed to sealed at odd places: the edges are filled from the target's object. */
+static void *copier(void *arg)
+{
+	struct copying *a = arg;
+	unsigned i = atomic_fetch_add(&a->next, 1), from = (i + 1) % COPIERS;
+	struct node *n = lookup(a->st, i), *m = lookup(a->st, from);
+	struct file *out = open_file(a->st, n, O_RDWR), *in = open_file(a->st, m, O_RDONLY);
+	uint8_t *own = content(i, COPY_BYTES);
+
+	/* what is read lies behind what others write */
+	for (uint64_t off = 1; off + 40000 < COPY_BYTES / 2; off += 300001) {
+		ssize_t r = store_copy_range(in, COPY_BYTES / 2 + off, out, off, 40000);
+
+		CHECK_EQ(r, 40000);
+		check_range(out, own + off + 40000, off + 40000, 1000);
+	}
+	free(own);
+	own = content(from, COPY_BYTES);
+	check_range(out, own + COPY_BYTES / 2 + 1, 1, 40000);
+	free(own);
+	store_release(in);
+	store_release(out);
+	store_forget(a->st, n, 1);
+	store_forget(a->st, m, 1);
+	return NULL;
+}
+
+/* Nobody waits for the window while he holds a part of it. */
+static void copiers_do_not_wait_in_a_circle(const char *path)
+{
+	struct copying a = { .st = open_store(path, 24u << 20) };
+	pthread_t t[COPIERS];
+
+	for (unsigned i = 0; i < COPIERS; i++)
+		make_file(a.st, i, COPY_BYTES);
+	for (unsigned i = 0; i < COPIERS; i++)
+		CHECK(pthread_create(&t[i], NULL, copier, &a) == 0);
+	for (unsigned i = 0; i < COPIERS; i++)
+		CHECK(pthread_join(t[i], NULL) == 0);
+	store_close(a.st, false);
+}
+
 int main(void)
 {
 	char *dir = test_tmpdir_create(), path[512];
@@ -314,6 +366,8 @@ int main(void)
 	coldest_goes_first(path);
 	snprintf(path, sizeof(path), "%s/background", dir);
 	promotion_survives_closing(path);
+	snprintf(path, sizeof(path), "%s/copying", dir);
+	copiers_do_not_wait_in_a_circle(path);
 	test_tmpdir_remove(dir);
 	return 0;
 }
