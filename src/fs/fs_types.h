@@ -10,7 +10,6 @@
 
 #include "base/list.h"
 #include "base/lock.h"
-#include "base/workers.h"
 #include "fs/follow.h"
 #include "fs/fs.h"
 #include "fs/uapi.h"
@@ -51,6 +50,7 @@ struct handle {
 
 struct notifier;
 struct server_set;
+struct steer;
 
 struct fs {
 	struct store *st;          /* borrowed */
@@ -60,8 +60,8 @@ struct fs {
 	struct fuse_session *se;   /* owned */
 	struct fs_features feat;
 	struct follow follow;
-	struct notifier *notify;    /* owned */
-	struct workers *steer;      /* owned: long operations asked for by xattr */
+	struct notifier *notify;    /* owned; from fs_mount on */
+	struct steer *steer;        /* owned */
 	struct server_set *servers; /* owned */
 	struct lock lock;           /* handles, scratch */
 	struct list handles GUARDED;
@@ -73,7 +73,12 @@ struct fs {
 	uint64_t started_ns;  /* CLOCK_REALTIME */
 	uint64_t refused_log; /* log_limited state of refused settings */
 	bool mounted;
+	_Atomic unsigned device_users; /* store threads inside a call to the kernel */
+	_Atomic bool device_gone;      /* no such call any more */
 };
+
+/* Before the session's descriptor is closed: waits for those inside (kernel.c). */
+void kernel_device_gone(struct fs *fs);
 
 /* Node ids: 1 the root, small numbers the control files, else the address. */
 #define FS_INO_CONTROL 2

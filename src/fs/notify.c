@@ -16,6 +16,7 @@
 
 #define NOTIFY_BUCKETS 1024u
 #define NOTIFY_MANY 65536u /* from here on producers wait a little */
+#define NOTIFY_PRUNE 4096u /* from here on names are not pruned */
 
 struct note {
 	struct list fifo;   /* in notifier.fifo */
@@ -29,7 +30,8 @@ struct note {
 struct notifier {
 	struct fuse_session *se; /* borrowed */
 	struct log *log;         /* borrowed */
-	pthread_t thread;
+	pthread_t thread; /* by who starts and stops it */
+	bool started;
 	struct lock lock;
 	struct cond more, less;
 	struct list fifo GUARDED;
@@ -72,13 +74,13 @@ static void *notifier_main(void *arg)
 	struct notifier *n = arg;
 
 	lock_acquire(&n->lock);
-	for (;;) {
+	while (!n->stop) {
 		struct note *t;
 
-		while (list_empty(&n->fifo) && !n->stop)
+		if (list_empty(&n->fifo)) {
 			cond_wait(&n->more, &n->lock);
-		if (list_empty(&n->fifo))
-			break;
+			continue;
+		}
 		t = note_take(n);
 		lock_release(&n->lock);
 		note_send(n, t);
@@ -95,7 +97,6 @@ static void *notifier_main(void *arg)
 int notifier_create(struct fuse_session *se, struct log *log, struct notifier **ret)
 {
 	struct notifier *n = mem_zalloc(sizeof(*n));
-	int r;
 
 	if (!n)
 		return -ENOMEM;
@@ -107,27 +108,41 @@ int notifier_create(struct fuse_session *se, struct log *log, struct notifier **
 	lock_acquire(&n->lock);
 	list_init(&n->fifo);
 	lock_release(&n->lock);
-	r = thread_start("kvfs-notify", notifier_main, n, &n->thread);
-	if (r < 0) {
-		cond_fini(&n->less);
-		cond_fini(&n->more);
-		lock_fini(&n->lock);
-		mem_free(n);
-		return r;
-	}
 	*ret = n;
 	return 0;
 }
 
-void notifier_destroy(struct notifier *n)
+int notifier_start(struct notifier *n)
+{
+	int r = thread_start("kvfs-notify", notifier_main, n, &n->thread);
+
+	n->started = r == 0;
+	return r;
+}
+
+void notifier_stop(struct notifier *n)
 {
 	if (!n)
 		return;
 	lock_acquire(&n->lock);
 	n->stop = true;
 	cond_signal(&n->more);
+	cond_broadcast(&n->less);
 	lock_release(&n->lock);
-	pthread_join(n->thread, NULL);
+	if (n->started)
+		pthread_join(n->thread, NULL);
+	n->started = false;
+	lock_acquire(&n->lock);
+	while (!list_empty(&n->fifo))
+		mem_free(note_take(n));
+	lock_release(&n->lock);
+}
+
+void notifier_destroy(struct notifier *n)
+{
+	if (!n)
+		return;
+	notifier_stop(n);
 	cond_fini(&n->less);
 	cond_fini(&n->more);
 	lock_fini(&n->lock);
@@ -143,14 +158,29 @@ static bool note_queued(const struct notifier *n, const struct note *t) REQUIRES
 	return false;
 }
 
-static void notifier_add(struct notifier *n, fuse_ino_t ino, const char *name, size_t len)
+/* Waits until less is queued, but not for long: the queue may need us. */
+static void notifier_wait_room(struct notifier *n) REQUIRES(n->lock)
+{
+	uint64_t deadline = 0;
+
+	while (n->queued >= NOTIFY_MANY && !n->stop) {
+		if (!deadline)
+			deadline = clock_mono_ns() + NSEC_PER_SEC;
+		if (!cond_wait_until(&n->less, &n->lock, deadline))
+			break;
+	}
+}
+
+/* False when @prune and much is queued already. */
+static bool notifier_add(struct notifier *n, fuse_ino_t ino, const char *name, size_t len,
+			 bool prune)
 {
 	struct note *t = mem_alloc(sizeof(*t) + len + 1);
-	uint64_t deadline = 0;
+	bool full;
 
 	if (!t) {
 		log_error(n->log, "out of memory: the kernel keeps something stale cached");
-		return;
+		return !prune;
 	}
 	t->ino = ino;
 	t->name_len = len;
@@ -158,17 +188,13 @@ static void notifier_add(struct notifier *n, fuse_ino_t ino, const char *name, s
 	t->name[len] = '\0';
 	t->hash = hash64(name, len, ino);
 	lock_acquire(&n->lock);
-	while (n->queued >= NOTIFY_MANY && !n->stop) {
-		if (!deadline)
-			deadline = clock_mono_ns() + NSEC_PER_SEC;
-		/* Give up waiting rather than risk that the queue needs us. */
-		if (!cond_wait_until(&n->less, &n->lock, deadline))
-			break;
-	}
-	if (n->stop || note_queued(n, t)) {
+	if (!prune)
+		notifier_wait_room(n);
+	full = prune && n->queued >= NOTIFY_PRUNE;
+	if (n->stop || full || note_queued(n, t)) {
 		lock_release(&n->lock);
 		mem_free(t);
-		return;
+		return !full;
 	}
 	t->chain = n->bucket[t->hash % NOTIFY_BUCKETS];
 	n->bucket[t->hash % NOTIFY_BUCKETS] = t;
@@ -177,11 +203,12 @@ static void notifier_add(struct notifier *n, fuse_ino_t ino, const char *name, s
 	if (n->queued++ == 0)
 		cond_signal(&n->more);
 	lock_release(&n->lock);
+	return true;
 }
 
 void notifier_inval_pages(struct notifier *n, fuse_ino_t ino)
 {
-	notifier_add(n, ino, "", 0);
+	(void)notifier_add(n, ino, "", 0, false);
 }
 
 void notifier_inval_entry(struct notifier *n, fuse_ino_t dir, const char *name)
@@ -189,7 +216,12 @@ void notifier_inval_entry(struct notifier *n, fuse_ino_t dir, const char *name)
 	size_t len = strlen(name);
 
 	if (len)
-		notifier_add(n, dir, name, len);
+		(void)notifier_add(n, dir, name, len, false);
+}
+
+bool notifier_prune_entry(struct notifier *n, fuse_ino_t dir, const char *name)
+{
+	return notifier_add(n, dir, name, strlen(name), true);
 }
 
 void notifier_drain(struct notifier *n)

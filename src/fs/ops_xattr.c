@@ -13,6 +13,7 @@
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
+#include "fs/steer.h"
 #include "fs/xattr.h"
 
 #define LIST_MAX 65536u
@@ -121,8 +122,8 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	mem_free(buf);
 }
 
-struct steer_job {
-	struct work work;
+struct setting {
+	struct steer_job job;
 	fuse_req_t req;
 	struct xattr_change change;
 };
@@ -140,23 +141,26 @@ static void steer_done(fuse_req_t req, const struct xattr_change *c, int r)
 	reply_code(req, r);
 }
 
-static void steer_run(struct work *w)
+static void setting_run(struct steer_job *job, bool cancelled)
 {
-	struct steer_job *j = container_of(w, struct steer_job, work);
-
-	int r = xattr_apply(&j->change);
+	struct setting *j = container_of(job, struct setting, job);
+	int r = cancelled ? -ECANCELED : xattr_apply(&j->change);
 
 	/* Who asked for an eviction should not find the name still cached. */
 	notifier_drain(j->change.fs->notify);
 	steer_done(j->req, &j->change, r);
-	mem_free(j);
+}
+
+static void setting_done(struct steer_job *job)
+{
+	mem_free(container_of(job, struct setting, job));
 }
 
 static void set_steering(fuse_req_t req, struct node *n, const char *name, const char *val,
 			 size_t size, int flags)
 {
 	struct fs *fs = fs_of(req);
-	struct steer_job *j = mem_zalloc(sizeof(*j));
+	struct setting *j = mem_zalloc(sizeof(*j));
 	struct sbuf why = SBUF_INIT;
 	struct stat attr;
 	int r;
@@ -166,7 +170,9 @@ static void set_steering(fuse_req_t req, struct node *n, const char *name, const
 		return;
 	}
 	j->req = req;
-	j->work.run = steer_run;
+	j->job.run = setting_run;
+	j->job.done = setting_done;
+	j->job.uid = fuse_req_ctx(req)->uid;
 	j->change.fs = fs;
 	j->change.node = n;
 	j->change.id = xattr_find(name);
@@ -187,7 +193,7 @@ static void set_steering(fuse_req_t req, struct node *n, const char *name, const
 		r = xattr_check(&j->change, &attr, &why);
 	}
 	if (r == 0 && xattr_is_slow(j->change.id)) {
-		workers_submit(fs->steer, WORK_READ, &j->work);
+		steer_submit(fs->steer, &j->job);
 	} else {
 		if (r == 0) {
 			steer_done(req, &j->change, xattr_apply(&j->change));

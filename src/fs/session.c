@@ -22,8 +22,7 @@
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/serve.h"
-
-#define STEER_THREADS 2
+#include "fs/steer.h"
 
 int fs_create(const struct options *opt, struct store *st, struct log *log, struct fs **ret)
 {
@@ -50,6 +49,7 @@ void fs_destroy(struct fs *fs)
 	if (!fs)
 		return;
 	fs_stop(fs);
+	notifier_destroy(fs->notify);
 	if (fs->se)
 		fuse_session_destroy(fs->se);
 	follow_fini(&fs->follow);
@@ -109,6 +109,8 @@ int fs_mount(struct fs *fs, struct sbuf *why)
 {
 	int r = session_new(fs);
 
+	if (r == 0)
+		r = notifier_create(fs->se, fs->log, &fs->notify);
 	if (r < 0) {
 		sbuf_adds(why, "cannot create a FUSE session");
 		return r;
@@ -157,10 +159,10 @@ static unsigned serve_threads(const struct fs *fs)
 
 int fs_start(struct fs *fs)
 {
-	int r = notifier_create(fs->se, fs->log, &fs->notify);
+	int r = notifier_start(fs->notify);
 
 	if (r == 0)
-		r = workers_create("kvfs-steer", STEER_THREADS, STEER_THREADS, &fs->steer);
+		r = steer_create(&fs->steer);
 	if (r == 0)
 		r = serve_start(fs, serve_threads(fs));
 	if (r < 0)
@@ -198,14 +200,15 @@ static void flush_mapped(struct fs *fs)
 
 void fs_stop(struct fs *fs)
 {
+	steer_stop(fs->steer);
 	flush_mapped(fs);
+	notifier_stop(fs->notify);
 	serve_stop(fs);
 	if (fs->se)
 		fuse_session_exit(fs->se);
-	workers_destroy(fs->steer);
+	steer_destroy(fs->steer);
 	fs->steer = NULL;
-	notifier_destroy(fs->notify);
-	fs->notify = NULL;
+	kernel_device_gone(fs);
 	if (fs->mounted)
 		fuse_session_unmount(fs->se);
 	fs->mounted = false;

@@ -86,30 +86,36 @@ bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 /* ---- nodes ---------------------------------------------------------------- */
 
 #define PRUNE_BATCH 512u
+#define PRUNE_PAUSE_NS (10 * NSEC_PER_MSEC) /* when the kernel has enough to forget */
 
 void space_prune_nodes(struct store *st)
 {
 	uint64_t used = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
 	struct node *pick[PRUNE_BATCH];
-	unsigned n;
+	unsigned n, pruned = 0;
+	bool behind = false;
 
 	/* at most half of the memory for names; looked at without a lock: a hint */
 	if (!st->k || used < budget_limit(&st->dram) / 2 + (16u << 20))
 		return;
-	if (atomic_exchange(&st->pruning, true))
+	if (clock_mono_ns() < atomic_load(&st->prune_after_ns) ||
+	    atomic_exchange(&st->pruning, true))
 		return;
 	n = node_pick(st->nodes, &st->prune_cursor, pick, PRUNE_BATCH);
 	for (unsigned i = 0; i < n; i++) {
 		char name[NAME_MAX + 1];
 		struct node *dir;
 
-		if (node_where(st->nodes, pick[i], &dir, name)) {
-			st->k->inval_entry(st->karg, dir, name);
+		if (!behind && node_where(st->nodes, pick[i], &dir, name)) {
+			behind = !st->k->prune_entry(st->karg, dir, name);
+			pruned += !behind;
 			node_forget(st->nodes, dir, 1);
 		}
 		node_forget(st->nodes, pick[i], 1);
 	}
-	store_count(st, CNT_PRUNED, n);
+	if (behind)
+		atomic_store(&st->prune_after_ns, clock_mono_ns() + PRUNE_PAUSE_NS);
+	store_count(st, CNT_PRUNED, pruned);
 	atomic_store(&st->pruning, false);
 }
 

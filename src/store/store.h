@@ -45,8 +45,11 @@ enum path_bits {
 struct store_kernel_ops {
 	/* Drop cached attributes and, with @data, cached pages of @n. */
 	void (*inval_inode)(void *arg, struct node *n, bool data);
-	/* Drop the cached name (evicted files, pruned nodes). */
+	/* Drop the cached name (of an evicted file). */
 	void (*inval_entry)(void *arg, struct node *dir, const char *name);
+	/* The same for a name that is only to be forgotten, from any thread: never
+	 * waits; false when the kernel is behind, and then nothing happens. */
+	bool (*prune_entry)(void *arg, struct node *dir, const char *name);
 	/* Registers @fd as a passthrough backing: id > 0 or -errno. */
 	int (*backing_open)(void *arg, int fd);
 	void (*backing_close)(void *arg, int id);

@@ -118,6 +118,7 @@ struct store {
 	_Atomic uint64_t ssd_used, ssd_limit;
 	const struct policy_ops *policy;
 	_Atomic bool pruning;
+	_Atomic uint64_t prune_after_ns;
 	size_t prune_cursor;    /* only by who set pruning */
 	_Atomic unsigned moves; /* replicas being made in the background */
 	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */

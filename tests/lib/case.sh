@@ -114,6 +114,7 @@ case_cleanup() {
 		rc=1
 	fi
 	for pid in "${CASE_PIDS[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+	abort_mounts "$T"
 	wait 2>/dev/null
 	sweep_mounts "$T"
 	if [ -n "${KEEP:-}" ]; then note "kept: $T"; else rm -rf --one-file-system "$T"; fi

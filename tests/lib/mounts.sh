@@ -21,6 +21,17 @@ is_mounted() {
 	mounts_below "$1" | grep -q -F " $1"
 }
 
+# Ends the FUSE connections below $1: who waits for an answer gets an error. A
+# daemon in which a thread waits for such a client could not even be killed.
+abort_mounts() {
+	local minor type path
+	while read -r minor type path; do
+		case $type in
+		fuse*) umount -c -f "$path" 2>/dev/null ;;
+		esac
+	done < <(mounts_below "$1")
+}
+
 # Unmounts everything below $1, aborting FUSE connections nobody serves, then
 # detaches the loop devices of images there. Says what it had to remove.
 sweep_mounts() {
