@@ -29,7 +29,9 @@ struct dirh {
 	struct node *node; /* one reference */
 	int fd;
 	uint64_t at;       /* offset of the entry at pos */
+	uint64_t last_at;  /* the entry given out last: it may not have fitted into the reply */
 	size_t pos, len;   /* in buf */
+	size_t last_pos;
 	char buf[DIR_BUF_BYTES] __attribute__((aligned(8)));
 };
 
@@ -48,8 +50,8 @@ int store_opendir(struct store *st, struct node *n, struct dirh **ret)
 	}
 	d->st = st;
 	d->node = n;
-	d->at = 0;
-	d->pos = d->len = 0;
+	d->at = d->last_at = 0;
+	d->pos = d->last_pos = d->len = 0;
 	node_ref(st->nodes, n);
 	*ret = d;
 	return 0;
@@ -77,9 +79,9 @@ static int dir_fill(struct dirh *d, uint64_t off)
 	n = syscall(SYS_getdents64, d->fd, d->buf, sizeof(d->buf));
 	if (n < 0)
 		return -errno;
-	d->pos = 0;
+	d->pos = d->last_pos = 0;
 	d->len = (size_t)n;
-	d->at = off;
+	d->at = d->last_at = off;
 	return n > 0 ? 1 : 0;
 }
 
@@ -104,12 +106,16 @@ int store_readdir(struct dirh *d, uint64_t off, bool plus, struct dir_entry *ret
 	const struct dirent64_raw *e;
 	int r;
 
-	if (d->pos >= d->len || d->at != off) {
+	if (off && d->len && d->last_at == off) { /* rewinding (0) reads anew */
+		d->pos = d->last_pos;
+	} else if (d->pos >= d->len || d->at != off) {
 		r = dir_fill(d, off);
 		if (r <= 0)
 			return r;
 	}
 	e = (const struct dirent64_raw *)(d->buf + d->pos);
+	d->last_pos = d->pos;
+	d->last_at = off;
 	d->pos += e->d_reclen;
 	d->at = (uint64_t)e->d_off;
 	ret->name = e->d_name;
