@@ -7,6 +7,7 @@ need_root
 CTL=$BUILD/tools/kvcachectl/kvcachectl
 need_built "$CTL"
 mount_fs -o allow_other,dram=128M,settle=1h
+requests() { awk -v n="op=\"$1\"" 'index($1, n) { print $2 }' "$MNT/.kvcachefs/metrics"; }
 mkdir -p "$T/in/sub"
 kvdata st 3000000 1 "$T/in/a.safetensors"
 kvdata bf16 2000000 2 "$T/in/sub/b.bin"
@@ -19,6 +20,9 @@ chmod 600 "$T/in/sub/b.bin"
 "$CTL" import "$T/in" "$MNT/in" >"$T/out" || fail "import"
 grep -q '^3 files copied' "$T/out" || fail "import says $(cat "$T/out")"
 expect diff -r --no-dereference "$T/in" "$MNT/in"
+# durable by itself: the kernel hands no syncfs on
+expect_between "$(requests fsync)" 3 100 "files made durable by import"
+expect_between "$(requests fsyncdir)" 3 100 "directories made durable by import"
 expect_eq "$(stat -c '%Y %a' "$MNT/in/a.safetensors" "$MNT/in/sub" "$MNT/in/sub/b.bin")" \
 	"$(stat -c '%Y %a' "$T/in/a.safetensors" "$T/in/sub" "$T/in/sub/b.bin")" "times and modes"
 expect_eq "$(getfattr --absolute-names --only-values -n user.note "$MNT/in/sub/b.bin")" kept
@@ -79,6 +83,9 @@ says 1 'does not lie in a mounted' status "$T"
 says 1 'does not lie in a mounted' ls "$T/in/a.safetensors"
 says 1 'not a size' limit dram lots "$MNT"
 says 1 'is not a directory' import "$T/in/link" "$MNT/x"
+says 1 'a copy into itself' import "$MNT/in" "$MNT/in/sub/again"
+says 1 'a copy into itself' export "$MNT/in" "$MNT/in"
+expect_fail stat "$MNT/in/sub/again"
 AS_UID=10001
 chmod 755 "$MNT" "$MNT/in" "$MNT/in/sub"
 expect_fail as_user "$CTL" pin "$MNT/in/sub/b.bin"

@@ -2,8 +2,9 @@
 /*
  * import and export: a tree into or out of the mount, with modes, owners (as
  * root), times, user xattrs, symlinks and holes. A file appears under its name
- * only when it is complete; one that is there already with the same size and
- * time is passed over, so an interrupted copy is continued by calling it again.
+ * only when it is complete and durable (syncfs would not do: the kernel does not
+ * hand it on to FUSE); one that is there already with the same size and time is
+ * passed over, so an interrupted copy is continued by calling it again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -148,6 +149,8 @@ static int copy_file(const char *from, const char *to, const struct stat *st)
 	r = copy_data(in, out, (uint64_t)st->st_size);
 	if (r == 0)
 		r = finish_file(in, out, st);
+	if (r == 0 && fsync(out) < 0)
+		r = -errno;
 	if (close(out) < 0 && r == 0)
 		r = -errno;
 	io_close(&in);
@@ -206,7 +209,8 @@ static int copy_one(const char *from, const struct stat *st, int type, struct FT
 	return 0;
 }
 
-/* Directories get their attributes when nothing is put into them any more. */
+/* Directories get their attributes when nothing is put into them any more, and
+ * their names become durable. */
 static int finish_dir(const char *from, const struct stat *st, int type, struct FTW *ftw)
 {
 	char to[PATH_MAX];
@@ -218,6 +222,8 @@ static int finish_dir(const char *from, const struct stat *st, int type, struct 
 	in = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	out = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	r = in < 0 || out < 0 ? -errno : finish_file(in, out, st);
+	if (r == 0 && fsync(out) < 0 && errno != EINVAL) /* not for directories there */
+		r = -errno;
 	if (r < 0)
 		complain(to, -r);
 	io_close(&in);
@@ -234,10 +240,24 @@ static int count_one(const char *from, const struct stat *st, int type, struct F
 	return 0;
 }
 
+/* The name of the copy itself. */
+static void sync_parent(const char *dir)
+{
+	char path[PATH_MAX];
+	int fd, r;
+
+	snprintf(path, sizeof(path), "%s/..", dir);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+	io_close(&fd);
+	/* above the root of a mount nothing was made, and it may be closed to us */
+	if (r < 0 && r != -EACCES && r != -EINVAL)
+		complain(path, -r);
+}
+
 static int copy_tree(const char *from, const char *to, const char *what)
 {
 	uint64_t total;
-	int fd;
 
 	cp.from_len = strlen(from);
 	while (cp.from_len > 1 && from[cp.from_len - 1] == '/')
@@ -256,18 +276,32 @@ static int copy_tree(const char *from, const char *to, const char *what)
 		complain(from, errno);
 	progress_end(&cp.progress);
 	mem_free_pages(cp.buf, COPY_BUFFER);
-	fd = open(to, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || syncfs(fd) < 0)
-		complain(to, errno);
-	io_close(&fd);
+	sync_parent(to);
 	printf("%llu files copied (%.2f GB), %llu were there already\n",
 	       (unsigned long long)cp.files, (double)cp.bytes / 1e9,
 	       (unsigned long long)cp.skipped);
 	return cp.failed;
 }
 
+/* Refuses a copy into itself, which would have no end. */
+static int check_apart(const char *from, const char *to)
+{
+	char *a = realpath(from, NULL), *b = realpath(to, NULL);
+	size_t len = a ? strlen(a) : 0;
+	int r = 0;
+
+	if (!a || !b)
+		r = ctl_error("%s: %s", a ? to : from, strerror(errno));
+	else if (strncmp(a, b, len) == 0 && (b[len] == '/' || !b[len] || len == 1))
+		r = ctl_error("%s lies in %s: a copy into itself", to, from);
+	free(a);
+	free(b);
+	return r;
+}
+
 int cmd_copy(int argc, char **argv)
 {
+	bool made;
 	bool import = strcmp(argv[0], "import") == 0;
 	struct stat st;
 	char *mount;
@@ -278,8 +312,14 @@ int cmd_copy(int argc, char **argv)
 		return ctl_error("%s: %s", argv[1], strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return ctl_error("%s is not a directory", argv[1]);
-	if (mkdir(argv[2], 0777) < 0 && errno != EEXIST)
+	made = mkdir(argv[2], 0777) == 0;
+	if (!made && errno != EEXIST)
 		return ctl_error("%s: %s", argv[2], strerror(errno));
+	if (check_apart(argv[1], argv[2])) {
+		if (made)
+			(void)rmdir(argv[2]); /* empty, unless somebody was quick */
+		return 1;
+	}
 	mount = mount_of(import ? argv[2] : argv[1]);
 	if (!mount)
 		return 1;
