@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the store shows of itself: contexts, status, counters, scrubbing. */
+/* What the store shows of itself: contexts, status, counters. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/thread.h"
 #include "base/units.h"
 #include "policy/policy.h"
 #include "store/store_types.h"
@@ -218,14 +217,14 @@ void store_settings_changed(struct store *st, struct node *n)
 
 /* ---- every context -------------------------------------------------------- */
 
-struct all {
+struct inodes {
 	uint64_t *ino;
 	size_t n, cap;
 };
 
 static bool collect(void *arg, uint64_t ino, const struct meta_rec *r)
 {
-	struct all *a = arg;
+	struct inodes *a = arg;
 
 	if (r->flags & META_DIR)
 		return true;
@@ -242,21 +241,30 @@ static bool collect(void *arg, uint64_t ino, const struct meta_rec *r)
 	return true;
 }
 
-void store_each_context(struct store *st,
-			bool (*cb)(void *arg, const char *path, const struct ctx_info *i), void *arg)
+size_t info_inodes(struct store *st, uint64_t **ret)
 {
-	struct all a = { 0 };
-	bool go = true;
+	struct inodes a = { 0 };
 
 	err_ignore(meta_flush(st->meta, false)); /* shows what is written */
 	err_ignore(meta_each(st->meta, collect, &a)); /* as far as it goes */
-	for (size_t i = 0; i < a.n && go; i++) {
-		struct node *n = node_find(st->nodes, a.ino[i]);
+	*ret = a.ino;
+	return a.n;
+}
+
+void store_each_context(struct store *st,
+			bool (*cb)(void *arg, const char *path, const struct ctx_info *i), void *arg)
+{
+	uint64_t *ino;
+	size_t n_ino = info_inodes(st, &ino);
+	bool go = true;
+
+	for (size_t i = 0; i < n_ino && go; i++) {
+		struct node *n = node_find(st->nodes, ino[i]);
 		struct ctx_info info;
 		char path[4096];
 
 		if (!n)
-			n = index_node(st, a.ino[i]);
+			n = index_node(st, ino[i]);
 		if (!n)
 			continue;
 		node_path(st->nodes, n, path, sizeof(path));
@@ -264,127 +272,5 @@ void store_each_context(struct store *st,
 			go = cb(arg, path, &info);
 		node_forget(st->nodes, n, 1);
 	}
-	mem_free(a.ino);
-}
-
-/* ---- scrub ---------------------------------------------------------------- */
-
-static int scrub_file(struct store *st, struct node *n)
-{
-	struct ctx *c;
-	int r = ctx_get(st, node_ino(n), true, &c);
-	uint8_t *buf;
-
-	if (r < 0)
-		return r;
-	buf = mem_alloc_pages(1u << 20);
-	ctx_work_begin(c);
-	gate_enter(&c->gate, true);
-	r = buf ? ctx_load_locked(c, n) : -ENOMEM;
-	if (r == 0)
-		r = ctx_object_locked(c);
-	gate_leave(&c->gate, true);
-	for (uint64_t off = 0; r == 0 && c->obj && off < c->size; off += 1u << 20) {
-		struct read_source src;
-
-		if (atomic_load(&st->stopping))
-			break;
-		gate_enter(&c->gate, false);
-		if (c->obj) {
-			uint64_t left = c->obj->logical_bytes > off ?
-						c->obj->logical_bytes - off : 0;
-
-			read_source_of(c, &src);
-			replica_put(src.rep); /* the master is what is verified */
-			src.rep = NULL;
-			reader_forget(st->reader, c->obj);
-			r = left ? reader_copy(st->reader, &src, off, buf,
-					       left < (1u << 20) ? (size_t)left : 1u << 20) : 0;
-		}
-		gate_leave(&c->gate, false);
-		lock_acquire(&st->scrub_lock);
-		st->scrub.bytes_done += 1u << 20;
-		lock_release(&st->scrub_lock);
-	}
-	mem_free_pages(buf, 1u << 20);
-	if (r == 0) {
-		lock_acquire(&c->lock);
-		c->damaged = false; /* restored */
-		lock_release(&c->lock);
-	} else {
-		err_ignore(damage_note(c, r)); /* counted and logged there */
-		index_heat(c);
-		if (damage_is(r))
-			damage_hide(c, n);
-	}
-	ctx_work_end(c);
-	ctx_put(c);
-	return r;
-}
-
-static void *scrub_thread(void *arg)
-{
-	struct store *st = arg;
-	struct all a = { 0 };
-
-	err_ignore(meta_flush(st->meta, false)); /* shows what is written */
-	err_ignore(meta_each(st->meta, collect, &a)); /* as far as it goes */
-	lock_acquire(&st->scrub_lock);
-	st->scrub.files_total = a.n;
-	lock_release(&st->scrub_lock);
-	for (size_t i = 0; i < a.n && !atomic_load(&st->stopping); i++) {
-		struct node *n = node_find(st->nodes, a.ino[i]);
-		int r = 0;
-
-		if (!n)
-			n = index_node(st, a.ino[i]);
-		if (n) {
-			r = scrub_file(st, n);
-			node_forget(st->nodes, n, 1);
-		}
-		lock_acquire(&st->scrub_lock);
-		st->scrub.files_done++;
-		st->scrub.damaged += r < 0;
-		lock_release(&st->scrub_lock);
-	}
-	mem_free(a.ino);
-	lock_acquire(&st->scrub_lock);
-	st->scrub.running = false;
-	lock_release(&st->scrub_lock);
-	return NULL;
-}
-
-int store_scrub_start(struct store *st)
-{
-	int r = 0;
-
-	lock_acquire(&st->scrub_lock);
-	if (st->scrub.running) {
-		r = -EALREADY;
-	} else {
-		if (st->scrub_started)
-			pthread_join(st->scrub_tid, NULL);
-		memset(&st->scrub, 0, sizeof(st->scrub));
-		st->scrub.running = true;
-		r = thread_start("kvfs-scrub", scrub_thread, st, &st->scrub_tid);
-		st->scrub_started = r == 0;
-		if (r < 0)
-			st->scrub.running = false;
-	}
-	lock_release(&st->scrub_lock);
-	return r;
-}
-
-void scrub_stop(struct store *st)
-{
-	if (st->scrub_started)
-		pthread_join(st->scrub_tid, NULL);
-	st->scrub_started = false;
-}
-
-void store_scrub_status(struct store *st, struct scrub_status *ret)
-{
-	lock_acquire(&st->scrub_lock);
-	*ret = st->scrub;
-	lock_release(&st->scrub_lock);
+	mem_free(ino);
 }

@@ -69,7 +69,7 @@ WUR int reader_read(struct reader *r, const struct read_source *src, struct read
 		    uint64_t off, size_t len, uint64_t size, struct read_reply *ret);
 void reader_done(struct reader *r, struct read_reply *ret);
 
-/* Plain copy-out of a range (overlay edges, unseal, scrub, copy_range); uses
+/* Plain copy-out of a range (overlay edges, unseal, copy_range); uses
  * the window but no prediction. 0 when all was read. */
 WUR int reader_copy(struct reader *r, const struct read_source *src, uint64_t off, void *buf,
 		    size_t len);
@@ -81,6 +81,10 @@ WUR int reader_copy(struct reader *r, const struct read_source *src, uint64_t of
  */
 WUR int reader_decode_all(struct reader *r, const struct read_source *src, void *dst,
 			  uint64_t size, const _Atomic bool *cancel);
+
+/* Fetches chunk @chunk of @obj, all layers, checks and decodes it into @buf (its
+ * decoded length), whatever window and replicas hold. As reader_read. */
+WUR int reader_verify(struct reader *r, const struct object *obj, uint32_t chunk, void *buf);
 
 /* Drops what the window holds of @obj (it was unsealed or removed). */
 void reader_forget(struct reader *r, const struct object *obj);

@@ -319,6 +319,9 @@ bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
 void space_drop_dram(struct ctx *c, bool replica, bool copy);
 void space_prune_nodes(struct store *st);
 
+/* info.c: inode numbers of all indexed files, *ret for mem_free; as far as memory goes. */
+size_t info_inodes(struct store *st, uint64_t **ret);
+
 /* mover.c */
 /* Fills the replica of @c from its object, on the calling thread. */
 WUR int move_replica(struct ctx *c);

@@ -152,6 +152,12 @@ static void damage(unsigned threads)
 	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
 	CHECK_EQ(reader_decode_all(f.reader, &f.src, buf, f.size, NULL), 0);
 	CHECK(!memcmp(buf, f.data, f.size));
+	/* but not for who asks for the object's own, nor in the window's eyes */
+	for (uint32_t i = 0; i < f.obj->n_chunks; i++) {
+		memset(buf, 0xa5, f.obj->chunks[i].len_bytes);
+		CHECK_EQ(reader_verify(f.reader, f.obj, i, buf), i == BAD ? -KVFS_ECHECKSUM : 0);
+	}
+	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
 	free(buf);
 	reading_destroy(&f);
 }
