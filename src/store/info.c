@@ -139,9 +139,17 @@ static void info_index(struct store *st, uint64_t ino, struct ctx_info *ret)
 	ret->damaged |= (rec.flags & META_DAMAGED) != 0;
 }
 
-int store_info(struct store *st, struct node *n, struct ctx_info *ret)
+static void info_quality(struct store *st, struct node *n, struct ctx_info *ret)
 {
 	char quality[32];
+
+	ret->quality = st->cfg.quality;
+	if (index_setting(st, n, "user.kvcache.quality", quality, sizeof(quality)))
+		err_ignore(units_parse_double(quality, 0, 1, &ret->quality)); /* keeps the mount's */
+}
+
+int store_info(struct store *st, struct node *n, struct ctx_info *ret)
+{
 	struct stat sb;
 	struct ctx *c;
 	int r;
@@ -170,9 +178,7 @@ int store_info(struct store *st, struct node *n, struct ctx_info *ret)
 	}
 	ret->ino = node_ino(n);
 	info_index(st, ret->ino, ret);
-	ret->quality = st->cfg.quality;
-	if (index_setting(st, n, "user.kvcache.quality", quality, sizeof(quality)))
-		err_ignore(units_parse_double(quality, 0, 1, &ret->quality)); /* keeps the mount's */
+	info_quality(st, n, ret);
 	ctx_idle(c);
 	ctx_put(c);
 	return r;
@@ -251,6 +257,51 @@ size_t info_inodes(struct store *st, uint64_t **ret)
 	return a.n;
 }
 
+/* What is in memory of the file: nothing is opened, and nobody waited for. */
+static void info_loaded(struct store *st, uint64_t ino, struct ctx_info *ret)
+{
+	enum ctx_state state = ret->state;
+	bool loaded = false;
+	struct stat sb;
+	struct ctx *c;
+
+	if (ctx_get(st, ino, false, &c) < 0)
+		return;
+	if (gate_try(&c->gate, false)) {
+		loaded = c->loaded;
+		info_object(c, ret);
+		if (c->fd >= 0 && fstat(c->fd, &sb) == 0) {
+			attr_apply(&c->rec, &sb);
+			ret->logical_bytes = (uint64_t)sb.st_size;
+			ret->stored_bytes = (uint64_t)sb.st_blocks * 512;
+		}
+		gate_leave(&c->gate, false);
+	}
+	info_memory(c, ret);
+	if (!loaded)
+		ret->state = state;
+	ctx_put(c);
+}
+
+static bool info_listed(struct store *st, struct node *n, uint64_t ino, struct ctx_info *ret)
+{
+	struct meta_rec rec;
+
+	if (meta_get(st->meta, ino, &rec) < 0)
+		return false;
+	memset(ret, 0, sizeof(*ret));
+	ret->ino = ino;
+	ret->state = rec.flags & META_SEALED ? CTX_SEALED : CTX_PLAIN;
+	ret->logical_bytes = rec.logical_bytes;
+	ret->stored_bytes = rec.stored_bytes;
+	info_loaded(st, ino, ret);
+	if (ret->state == CTX_PLAIN)
+		snprintf(ret->codec, sizeof(ret->codec), "none");
+	info_index(st, ino, ret);
+	info_quality(st, n, ret);
+	return true;
+}
+
 void store_each_context(struct store *st,
 			bool (*cb)(void *arg, const char *path, const struct ctx_info *i), void *arg)
 {
@@ -268,7 +319,7 @@ void store_each_context(struct store *st,
 		if (!n)
 			continue;
 		node_path(st->nodes, n, path, sizeof(path));
-		if (store_info(st, n, &info) == 0)
+		if (info_listed(st, n, ino[i], &info))
 			go = cb(arg, path, &info);
 		node_forget(st->nodes, n, 1);
 	}

@@ -266,7 +266,8 @@ void store_each_counter(struct store *st,
 			void (*cb)(void *arg, const char *name, const char *help, uint64_t value),
 			void *arg);
 /* Every file that the index knows: path within the mount and its info, in no
- * order. @cb false stops. */
+ * order. @cb false stops. Opens nothing: layout and codec are "" for sealed files that
+ * are neither open nor lately read. */
 void store_each_context(struct store *st,
 			bool (*cb)(void *arg, const char *path, const struct ctx_info *i), void *arg);
 /* Starts a scrub (verify everything at low priority) or tells how far it is. */

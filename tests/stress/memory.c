@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -167,6 +168,56 @@ static void promotion_survives_closing(const char *path)
 		wait_in_dram(st, 0);
 	}
 	store_forget(st, n, 1);
+	store_close(st, false);
+}
+
+struct listed {
+	unsigned n, sealed, open, in_dram;
+};
+
+static bool list_one(void *arg, const char *path, const struct ctx_info *i)
+{
+	struct listed *l = arg;
+
+	CHECK(path[0] && !i->damaged);
+	CHECK(i->logical_bytes >= FILE_BYTES / 4);
+	CHECK(i->stored_bytes && i->stored_bytes < i->logical_bytes);
+	l->n++;
+	l->sealed += i->state == CTX_SEALED;
+	l->open += i->opens > 0 && i->layout[0];
+	l->in_dram += i->in_dram;
+	return true;
+}
+
+/* The list of all files opens none, and waits for no gate. */
+static void listing_opens_nothing(const char *path)
+{
+	struct store *st = open_store(path, 64u << 20);
+	struct rlimit files, none;
+	struct listed l = { 0 };
+	struct node *n[2];
+	struct file *f;
+	struct ctx *c;
+
+	for (unsigned i = 0; i < 5; i++)
+		make_file(st, i, FILE_BYTES / 4);
+	for (unsigned i = 0; i < 2; i++)
+		n[i] = lookup(st, i);
+	f = open_file(st, n[0], O_RDONLY);
+	CHECK_EQ(store_move(st, n[1], PLACE_SSD), 0);
+	CHECK_EQ(ctx_get(st, node_ino(n[1]), true, &c), 0);
+	gate_enter(&c->gate, true);
+	CHECK(getrlimit(RLIMIT_NOFILE, &files) == 0);
+	none = (struct rlimit) { .rlim_cur = 0, .rlim_max = files.rlim_max };
+	CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	store_each_context(st, list_one, &l);
+	CHECK(setrlimit(RLIMIT_NOFILE, &files) == 0);
+	gate_leave(&c->gate, true);
+	ctx_put(c);
+	CHECK(l.n == 5 && l.sealed == 5 && l.open == 1 && l.in_dram == 4);
+	store_release(f);
+	for (unsigned i = 0; i < 2; i++)
+		store_forget(st, n[i], 1);
 	store_close(st, false);
 }
 
@@ -366,6 +417,8 @@ int main(void)
 	coldest_goes_first(path);
 	snprintf(path, sizeof(path), "%s/background", dir);
 	promotion_survives_closing(path);
+	snprintf(path, sizeof(path), "%s/listing", dir);
+	listing_opens_nothing(path);
 	snprintf(path, sizeof(path), "%s/copying", dir);
 	copiers_do_not_wait_in_a_circle(path);
 	test_tmpdir_remove(dir);
