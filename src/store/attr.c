@@ -123,7 +123,10 @@ void attr_ctime_live(struct store *st, struct node *n)
 		return;
 	if (ctx_get(st, node_ino(n), true, &c) < 0)
 		return;
-	gate_enter(&c->gate, true);
+	if (ctx_enter(c) < 0) {
+		ctx_put(c);
+		return;
+	}
 	fd = c->fd >= 0 ? dup(c->fd) : node_openfd(st->nodes, n, O_RDWR | O_NONBLOCK);
 	if (fd >= 0 && record_get(fd, NULL, st->xattr, &rec) == 0 &&
 	    (rec.flags & KVFS_RECORD_CTIME)) {
@@ -206,7 +209,11 @@ static int set_file(struct store *st, struct node *n, int fd, const struct stat 
 
 	if (r < 0)
 		return r;
-	gate_enter(&c->gate, true);
+	r = ctx_enter(c);
+	if (r < 0) {
+		ctx_put(c);
+		return r;
+	}
 	lock_acquire(&c->lock);
 	sealing = c->sealing;
 	c->cancel |= sealing && times; /* its mtime is not this one any more */
@@ -222,6 +229,24 @@ static int set_file(struct store *st, struct node *n, int fd, const struct stat 
 	return r;
 }
 
+/* The index follows, so that whoever removes the file gives back what it occupies
+ * now. Gate exclusive. */
+static void resized(struct ctx *c, struct node *n)
+{
+	struct stat sb;
+	bool named;
+
+	if (fstat(c->fd, &sb) < 0)
+		return;
+	lock_acquire(&c->lock);
+	named = !c->unlinked;
+	lock_release(&c->lock);
+	ctx_account(c, &sb);
+	attr_apply(&c->rec, &sb);
+	if (named)
+		index_put(c->st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
+}
+
 static int set_size(struct store *st, struct node *n, uint64_t size)
 {
 	struct ctx *c;
@@ -232,7 +257,11 @@ static int set_size(struct store *st, struct node *n, uint64_t size)
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
-	gate_enter(&c->gate, true);
+	r = ctx_enter(c);
+	if (r < 0) {
+		ctx_put(c);
+		return r;
+	}
 	lock_acquire(&c->lock);
 	c->cancel = true;
 	c->dirty = true;
@@ -240,8 +269,10 @@ static int set_size(struct store *st, struct node *n, uint64_t size)
 	r = ctx_load_locked(c, n);
 	if (r == 0 && !c->fd_writable)
 		r = -EACCES;
-	if (r == 0)
+	if (r == 0) {
 		r = write_truncate(c, size);
+		resized(c, n);
+	}
 	gate_leave(&c->gate, true);
 	seal_queue(c);
 	ctx_idle(c);

@@ -227,26 +227,71 @@ static void drop_all(struct ctx *c)
 	ctx_cooled(c);
 }
 
-void ctx_gone(struct ctx *c)
+void ctx_gone_locked(struct ctx *c)
 {
 	struct ctx_table *t = &c->st->ctxs;
 	bool sealing;
 
 	drop_all(c); /* nobody will open it again */
-	ctx_account_gone(c);
-	seal_unqueue(c);
-	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
 	sealing = c->sealing;
 	lock_release(&c->lock);
+	ctx_account_gone(c);
+	seal_unqueue(c);
+	/* before the descriptor goes, which keeps the inode number */
+	lock_acquire(&t->lock);
+	list_del(&c->hash);
+	lock_release(&t->lock);
 	if (!sealing) /* that reads through fd until it notices; ctx_free closes it */
 		io_close(&c->fd);
 	object_put(c->obj);
 	c->obj = NULL;
+}
+
+void ctx_gone(struct ctx *c)
+{
+	gate_enter(&c->gate, true);
+	ctx_gone_locked(c);
 	gate_leave(&c->gate, true);
-	lock_acquire(&t->lock);
-	list_del(&c->hash);
-	lock_release(&t->lock);
+}
+
+int ctx_enter(struct ctx *c)
+{
+	bool gone;
+
+	gate_enter(&c->gate, true);
+	lock_acquire(&c->lock);
+	gone = c->unlinked && c->opens == 0;
+	lock_release(&c->lock);
+	if (!gone)
+		return 0;
+	gate_leave(&c->gate, true);
+	return -ESTALE;
+}
+
+bool ctx_leave_begin(struct ctx *c)
+{
+	bool first;
+
+	lock_acquire(&c->lock);
+	first = !c->unlinked;
+	if (first)
+		c->unlinked = c->leaving = c->cancel = true;
+	lock_release(&c->lock);
+	return first;
+}
+
+bool ctx_leave_end(struct ctx *c, bool gone)
+{
+	bool idle;
+
+	lock_acquire(&c->lock);
+	c->leaving = false;
+	if (!gone)
+		c->unlinked = c->hidden = false;
+	idle = c->opens == 0;
+	lock_release(&c->lock);
+	return idle;
 }
 
 void ctx_table_fini(struct store *st)
@@ -427,11 +472,10 @@ void ctx_work_end(struct ctx *c)
 	ctx_idle(c);
 }
 
-void ctx_idle(struct ctx *c)
+static void idle_locked(struct ctx *c)
 {
 	bool idle, held;
 
-	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
 	idle = c->opens == 0 && !c->sealing && !c->working && !c->unlinked && !c->copy_shared;
 	held = c->rep || c->copy;
@@ -443,5 +487,19 @@ void ctx_idle(struct ctx *c)
 			c->obj = NULL;
 		}
 	}
+}
+
+void ctx_idle(struct ctx *c)
+{
+	gate_enter(&c->gate, true);
+	idle_locked(c);
+	gate_leave(&c->gate, true);
+}
+
+void ctx_idle_try(struct ctx *c)
+{
+	if (!gate_try(&c->gate, true))
+		return;
+	idle_locked(c);
 	gate_leave(&c->gate, true);
 }

@@ -79,6 +79,7 @@ struct ctx {
 	bool pinned GUARDED;
 	bool damaged GUARDED;
 	bool unlinked GUARDED;        /* no name left: only the descriptor or trash holds it */
+	bool leaving GUARDED;         /* its last name is going just now: remove.c, damage.c */
 	bool hidden GUARDED;          /* unlinked because damaged: see damage.c; nothing goes */
 	uint64_t accounted GUARDED;   /* bytes of it in store.ssd_used */
 	struct replica *rep GUARDED;  /* one reference, or NULL */

@@ -98,28 +98,24 @@ static int move_name(struct store *st, const struct at *at, uint64_t ino)
 	return -EEXIST;
 }
 
-/* From here on nobody seals or changes it; false when that was so already. */
-static bool hold(struct ctx *c, bool *ret_open)
+/* From here on nobody seals or changes it; false when that was so already. Gate
+ * exclusive, until the name is gone: who comes meanwhile waits. */
+static bool hold(struct ctx *c, uint64_t *ret_accounted)
 {
-	bool first;
-
-	gate_enter(&c->gate, true);
+	if (!ctx_leave_begin(c))
+		return false;
 	lock_acquire(&c->lock);
-	first = !c->unlinked;
-	if (first) {
-		c->unlinked = c->hidden = c->cancel = true;
-		c->accounted = 0; /* still occupied: stays in the sum, see damage_scan */
-	}
-	*ret_open = c->opens > 0;
+	c->hidden = true;
+	*ret_accounted = c->accounted;
+	c->accounted = 0; /* still occupied: stays in the sum, see damage_scan */
 	lock_release(&c->lock);
-	gate_leave(&c->gate, true);
-	return first;
+	return true;
 }
 
-static void unhold(struct ctx *c)
+static void unhold(struct ctx *c, uint64_t accounted)
 {
 	lock_acquire(&c->lock);
-	c->unlinked = c->hidden = false;
+	c->accounted = accounted;
 	lock_release(&c->lock);
 }
 
@@ -158,40 +154,64 @@ static int hide_at(struct store *st, struct node *n, const struct at *at, struct
 	return 0;
 }
 
+/* Gate exclusive. 0, or -code and all is as it was; ret_idle: nobody has it open. */
+static int hide_held(struct ctx *c, struct node *n, struct node *dir, const char *name,
+		     bool *ret_idle)
+{
+	struct store *st = c->st;
+	uint64_t accounted;
+	struct at at;
+	int r;
+
+	if (!hold(c, &accounted))
+		return -EALREADY;
+	r = node_at_child(st->nodes, dir, name, &at);
+	if (r == 0) {
+		gate_enter(&st->names, true);
+		r = hide_at(st, n, &at, c);
+		gate_leave(&st->names, true);
+		node_at_put(st->nodes, &at);
+	}
+	if (r < 0)
+		unhold(c, accounted);
+	*ret_idle = ctx_leave_end(c, r == 0);
+	if (r == 0 && *ret_idle)
+		ctx_gone_locked(c);
+	return r;
+}
+
+static void hidden(struct store *st, struct ctx *c, struct node *dir, const char *name)
+{
+	store_count(st, CNT_HIDDEN, 1);
+	log_warn(st->log, "damaged file %s (inode %llu) moved to damaged/", name,
+		 (unsigned long long)c->ino);
+	if (st->k)
+		st->k->inval_entry(st->karg, dir, name);
+}
+
 bool damage_hide(struct ctx *c, struct node *n)
 {
 	struct store *st = c->st;
 	char name[NAME_MAX + 1];
 	struct node *dir;
-	struct at at;
-	bool open;
-	int r;
+	bool idle = false;
+	int r = -EALREADY;
 
 	if (st->cfg.damage != DAMAGE_HIDE || st->read_only ||
 	    !node_where(st->nodes, n, &dir, name))
 		return false;
-	if (dir == node_trash(st->nodes) || !hold(c, &open)) {
-		node_forget(st->nodes, dir, 1);
-		return false;
+	if (dir != node_trash(st->nodes)) {
+		gate_enter(&c->gate, true);
+		r = hide_held(c, n, dir, name, &idle);
+		gate_leave(&c->gate, true);
 	}
-	r = node_at_child(st->nodes, dir, name, &at);
-	if (r == 0) {
-		r = hide_at(st, n, &at, c);
-		node_at_put(st->nodes, &at);
-	}
-	if (r < 0) {
-		unhold(c);
+	if (r == 0)
+		hidden(st, c, dir, name);
+	else if (r != -EALREADY)
 		log_error(st->log, "damaged file %s cannot be moved to damaged/: %s", name,
 			  err_text(r));
-	} else {
-		store_count(st, CNT_HIDDEN, 1);
-		log_warn(st->log, "damaged file %s (inode %llu) moved to damaged/", name,
-			 (unsigned long long)c->ino);
-		if (st->k)
-			st->k->inval_entry(st->karg, dir, name);
-		if (!open)
-			ctx_gone(c);
-	}
+	if (r < 0 && idle)
+		ctx_idle(c);
 	node_forget(st->nodes, dir, 1);
 	return r == 0;
 }

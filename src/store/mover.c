@@ -357,9 +357,10 @@ void move_prepare(struct store *st, uint64_t size)
 
 static int load_sealed(struct ctx *c, struct node *n)
 {
-	int r;
+	int r = ctx_enter(c);
 
-	gate_enter(&c->gate, true);
+	if (r < 0)
+		return r;
 	r = ctx_load_locked(c, n);
 	if (r == 0 && c->rec.state == KVFS_RECORD_PLAIN)
 		r = -EINVAL;

@@ -51,9 +51,10 @@ void names_leave(struct store *st, const struct caller *c)
 	syscall(SYS_setfsgid, 0);
 }
 
-/* The node and attributes of a name that exists: one reference. */
-int names_found(struct store *st, struct node *dir, const struct at *at, struct node **ret,
-		struct stat *ret_attr)
+/* names held, or else the inode could go and its number come again, for another
+ * file, between the two. */
+static int found_locked(struct store *st, struct node *dir, const struct at *at, struct node **ret,
+			struct stat *ret_attr)
 {
 	int r;
 
@@ -67,8 +68,21 @@ int names_found(struct store *st, struct node *dir, const struct at *at, struct 
 		node_forget(st->nodes, *ret, 1);
 		return r;
 	}
-	space_prune_nodes(st);
 	return 0;
+}
+
+/* The node and attributes of a name that exists: one reference. */
+int names_found(struct store *st, struct node *dir, const struct at *at, struct node **ret,
+		struct stat *ret_attr)
+{
+	int r;
+
+	gate_enter(&st->names, false);
+	r = found_locked(st, dir, at, ret, ret_attr);
+	gate_leave(&st->names, false);
+	if (r == 0)
+		space_prune_nodes(st);
+	return r;
 }
 
 int store_lookup(struct store *st, struct node *dir, const char *name, struct node **ret,
@@ -206,32 +220,42 @@ static int first_record(struct store *st, const struct at *at, int fd)
  * first, because user.* xattrs need write permission, and sets the mode after
  * the record.
  */
+static int create_at(struct store *st, const struct caller *c, const struct at *at, mode_t mode,
+		     int flags, int *ret_fd)
+{
+	mode_t first = st->privileged ? mode & 07777 : (mode & 07777) | 0600;
+	int r, fd;
+
+	names_enter(st, c);
+	fd = openat(at->dirfd, at->name,
+		    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, first);
+	r = fd < 0 ? -errno : 0;
+	names_leave(st, c);
+	*ret_fd = fd;
+	if (fd < 0)
+		return r == -EEXIST && !(flags & O_EXCL) ? 0 : r;
+	r = first_record(st, at, fd);
+	if (r == 0 && first != (mode & 07777) && fchmod(fd, mode & 07777) < 0)
+		r = -errno;
+	return r;
+}
+
 int names_create(struct store *st, const struct caller *c, struct node *dir, const char *name,
 		 mode_t mode, int flags, struct node **ret, struct stat *ret_attr, int *ret_fd,
 		 bool *ret_created)
 {
-	mode_t first = st->privileged ? mode & 07777 : (mode & 07777) | 0600;
 	struct at at;
 	int r, fd;
 
 	r = node_at_child(st->nodes, dir, name, &at);
 	if (r < 0)
 		return r;
-	names_enter(st, c);
-	fd = openat(at.dirfd, at.name,
-		    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, first);
-	r = fd < 0 ? -errno : 0;
-	names_leave(st, c);
+	gate_enter(&st->names, false); /* what is there must not be evicted until it is found */
+	r = create_at(st, c, &at, mode, flags, &fd);
 	*ret_created = fd >= 0;
-	if (fd >= 0) {
-		r = first_record(st, &at, fd);
-		if (r == 0 && first != (mode & 07777) && fchmod(fd, mode & 07777) < 0)
-			r = -errno;
-	} else if (r == -EEXIST && !(flags & O_EXCL)) {
-		r = 0;
-	}
 	if (r == 0)
-		r = names_found(st, dir, &at, ret, ret_attr);
+		r = found_locked(st, dir, &at, ret, ret_attr);
+	gate_leave(&st->names, false);
 	if (r == 0 && *ret_created)
 		node_set_content(*ret, NODE_PLAIN);
 	node_at_put(st->nodes, &at);
@@ -257,12 +281,14 @@ int store_link(struct store *st, struct node *n, struct node *dir, const char *n
 	r = node_at_child(st->nodes, dir, name, &at);
 	if (r == 0) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		gate_enter(&st->names, false);
 		if (node_in_trash(st->nodes, n))
 			r = -ENOENT; /* as the kernel: no way back from nlink 0 */
 		else if (linkat(AT_FDCWD, path, at.dirfd, at.name, AT_SYMLINK_FOLLOW) < 0)
 			r = -errno;
 		if (r == 0)
 			r = node_moved(st->nodes, n, dir, name);
+		gate_leave(&st->names, false);
 		node_at_put(st->nodes, &at);
 	}
 	io_close(&fd);

@@ -266,6 +266,16 @@ bool node_in_trash(const struct node_table *t, struct node *n)
 	return yes;
 }
 
+bool node_is_trash(struct node_table *t, struct node *n)
+{
+	bool yes;
+
+	lock_acquire(&t->lock);
+	yes = n->parent == t->trash;
+	lock_release(&t->lock);
+	return yes;
+}
+
 uint64_t node_ino(const struct node *n)
 {
 	return n->ino;

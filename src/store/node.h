@@ -67,7 +67,10 @@ void node_orphan(struct node_table *t, struct node *n, int fd);
 /* The inode itself is gone: its number may be given to another file, which must
  * not find this node. */
 void node_dead(struct node_table *t, struct node *n);
+/* It has no name that clients see: its only one is in the trash, or it has none. */
 bool node_in_trash(const struct node_table *t, struct node *n);
+/* It has a name in the trash. */
+bool node_is_trash(struct node_table *t, struct node *n);
 
 /* Fills @ret; may open directories on the way. -ESTALE, -errno. */
 WUR int node_at(struct node_table *t, struct node *n, struct at *ret);

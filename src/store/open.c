@@ -202,6 +202,8 @@ static int load(struct ctx *c, struct file *f)
 {
 	int r = ctx_load_locked(c, f->node);
 
+	if (r == -ENOENT)
+		r = -ESTALE; /* evicted: the kernel looks the name up again */
 	if (r == 0 && f->writes && !c->fd_writable)
 		r = -EACCES;
 	if (r == 0 && (f->flags & O_TRUNC)) {
@@ -247,10 +249,14 @@ static void fill_reply(struct ctx *c, struct file *f, struct open_reply *ret)
 static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 {
 	struct ctx *c = f->ctx;
-	int r = 0;
+	int r;
 
 	cancel_seal(c);
-	gate_enter(&c->gate, true);
+	r = ctx_enter(c);
+	if (r < 0) {
+		io_close(&fd);
+		return r; /* the kernel looks the name up again */
+	}
 	if (fd >= 0) {
 		c->fd = fd;
 		c->fd_writable = true;
@@ -425,6 +431,7 @@ static void last_close(struct file *f, int backing_id, bool unlinked, bool hidde
 {
 	struct ctx *c = f->ctx;
 	struct store *st = c->st;
+	bool kept = unlinked && !hidden && node_is_trash(st->nodes, f->node);
 
 	if (backing_id > 0)
 		st->k->backing_close(st->karg, backing_id);
@@ -437,7 +444,7 @@ static void last_close(struct file *f, int backing_id, bool unlinked, bool hidde
 		return;
 	}
 	ctx_gone(c);
-	if (c->rec.state != KVFS_RECORD_PLAIN && !hidden) {
+	if (kept) {
 		node_dead(st->nodes, f->node);
 		trash_remove(st, c->ino, &c->rec);
 	}
@@ -483,7 +490,7 @@ void store_release(struct file *f)
 {
 	struct ctx *c = f->ctx;
 	int backing_id = 0;
-	bool last, unlinked, hidden;
+	bool last, unlinked, hidden, leaving;
 
 	settle_written(f);
 	note_whole_read(f);
@@ -501,9 +508,10 @@ void store_release(struct file *f)
 	last = c->opens == 0;
 	unlinked = c->unlinked;
 	hidden = c->hidden;
+	leaving = c->leaving; /* who takes the name away does the rest */
 	c->closed_ns = clock_mono_ns();
 	lock_release(&c->lock);
-	if (last)
+	if (last && !leaving)
 		last_close(f, backing_id, unlinked, hidden);
 	else if (backing_id > 0)
 		f->st->k->backing_close(f->st->karg, backing_id);

@@ -8,6 +8,12 @@
  * operation that takes it away: rename for unlink; for rename-over a second
  * link made just before. Recovery looks only into trash/: an entry with other
  * names left was not taken away after all and is dropped, any other is finished.
+ *
+ * The kernel orders what clients do to one name and one inode; what the daemon
+ * takes away by itself (eviction, damage=hide) is ordered against that by st->names:
+ * clients share it around the change of a name, the daemon has it alone from the
+ * look at a name to its end. A file whose last name is going is marked before, so
+ * that nobody opens it anew and only one takes it away.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,50 +27,59 @@
 #include "store/names.h"
 #include "store/record.h"
 
+#define CLAIM_TRIES 100
+#define RENAME_NOTHING 1 /* two names of one file: nothing happens */
+
 /* A name about to be taken away and what hangs on it. */
 struct victim {
 	struct stat sb;
 	bool exists;
 	bool last;             /* its only name */
-	struct kvfs_record rec; /* PLAIN when not sealed */
+	bool held;             /* marked by us: ctx_leave_begin */
+	bool gated;            /* its gate is ours, exclusive, until it is gone */
+	struct kvfs_record rec; /* PLAIN when not sealed, or not held */
 	struct node *node;     /* one reference when the kernel or store knows it */
-	struct ctx *ctx;       /* one reference when in use */
-	int fd;                /* O_PATH, for a node that would be lost */
-	uint64_t accounted;
+	struct ctx *ctx;       /* one reference when it is a file and last */
+	/* O_PATH: while it is open the inode number is nobody else's. A node that
+	 * would be lost takes it over as the way to it. */
+	int fd;
 	char trash[24];
 };
 
 static void victim_put(struct store *st, struct victim *v)
 {
-	io_close(&v->fd);
+	if (v->gated)
+		gate_leave(&v->ctx->gate, true);
 	if (v->ctx)
 		ctx_put(v->ctx);
 	if (v->node)
 		node_forget(st->nodes, v->node, 1);
+	if (v->exists)
+		io_close(&v->fd);
+	memset(v, 0, sizeof(*v));
 }
 
+/* On failure there is nothing to put. */
 static int victim_get(struct store *st, const struct at *at, struct victim *v)
 {
-	char path[NODE_PATH_MAX];
-	int r;
+	int r = 0;
 
 	memset(v, 0, sizeof(*v));
-	v->fd = -1;
-	if (fstatat(at->dirfd, at->name, &v->sb, AT_SYMLINK_NOFOLLOW) < 0)
+	v->fd = openat(at->dirfd, at->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (v->fd < 0)
 		return -errno;
 	v->exists = true;
+	if (fstat(v->fd, &v->sb) < 0)
+		r = -errno;
 	v->last = v->sb.st_nlink == 1;
+	if (r == 0 && S_ISREG(v->sb.st_mode) && v->last)
+		r = ctx_get(st, v->sb.st_ino, true, &v->ctx);
+	if (r < 0) {
+		victim_put(st, v);
+		return r;
+	}
 	v->node = node_find(st->nodes, v->sb.st_ino);
 	trash_name(v->sb.st_ino, v->trash);
-	if (!S_ISREG(v->sb.st_mode))
-		return 0;
-	err_ignore(ctx_get(st, v->sb.st_ino, false, &v->ctx)); /* -ENOENT: not in use */
-	if (!v->last || v->sb.st_size == 0)
-		return 0;
-	node_at_path(at, path);
-	r = record_get(-1, path, st->xattr, &v->rec);
-	if (r < 0) /* lost or damaged: there is no object to find through it */
-		memset(&v->rec, 0, sizeof(v->rec));
 	return 0;
 }
 
@@ -74,65 +89,102 @@ static bool victim_sealed(const struct victim *v)
 }
 
 /*
- * A seal in flight must not switch a file whose last name goes. Marks the
- * context so that it gives up, and waits for a switch that is happening.
+ * A seal in flight must not switch a file whose last name goes, and nobody must
+ * open it who has not already. Gate exclusive: a switch that is happening is
+ * waited for. False: somebody else is taking this very file away.
  */
-static void mark_unlinked(struct victim *v, const struct at *at)
+static bool mark_unlinked(struct victim *v, const struct at *at)
 {
 	char path[NODE_PATH_MAX];
 	struct kvfs_record rec;
 
-	lock_acquire(&v->ctx->lock);
-	v->ctx->unlinked = true;
-	v->ctx->cancel = true;
-	lock_release(&v->ctx->lock);
+	v->held = ctx_leave_begin(v->ctx);
+	if (!v->held)
+		return false;
 	if (v->ctx->fd >= 0) {
 		v->rec = v->ctx->rec;
-		return;
+		return true;
 	}
-	/* perhaps sealed and closed between the look at it and now */
+	/* a record that is lost or damaged leads to no object */
 	node_at_path(at, path);
 	if (v->sb.st_size > 0 && record_get(-1, path, v->ctx->st->xattr, &rec) == 0)
 		v->rec = rec;
+	return true;
 }
 
-static void victim_hold(struct victim *v, const struct at *at)
+static bool victim_hold(struct victim *v, const struct at *at)
 {
-	if (!v->ctx || !v->last)
-		return;
+	bool held;
+
+	if (!v->ctx)
+		return true;
 	gate_enter(&v->ctx->gate, true);
-	mark_unlinked(v, at);
+	held = mark_unlinked(v, at);
 	gate_leave(&v->ctx->gate, true);
+	return held;
+}
+
+/* The name's file, held. When the evictor was faster, it holds the gate until
+ * the name is gone: then the name is looked at again. */
+static int victim_claim(struct store *st, const struct at *at, struct victim *v)
+{
+	for (unsigned i = 0; i < CLAIM_TRIES; i++) {
+		int r;
+
+		/* or else its context could be gone before we have it */
+		gate_enter(&st->names, false);
+		r = victim_get(st, at, v);
+		gate_leave(&st->names, false);
+		if (r < 0 || victim_hold(v, at))
+			return r;
+		victim_put(st, v);
+	}
+	return -EBUSY;
 }
 
 /*
  * The same for eviction, which must not touch what is in use, and must not wait:
- * whoever holds that gate may be waiting for room.
+ * whoever holds that gate may be waiting for room. It keeps the gate.
  */
-static int victim_hold_idle(struct victim *v, const struct at *at)
+static int victim_claim_idle(struct store *st, const struct at *at, uint64_t ino, bool pinned,
+			     struct victim *v)
 {
+	struct meta_rec rec;
 	bool busy;
+	int r = victim_get(st, at, v);
 
-	if (!v->ctx)
-		return 0;
-	if (!gate_try(&v->ctx->gate, true))
-		return -EBUSY;
+	if (r < 0)
+		return r;
+	/* the index may be old: only this very inode, and whole files */
+	if (v->sb.st_ino != ino || !S_ISREG(v->sb.st_mode))
+		r = -ESTALE;
+	else if (!v->last || !gate_try(&v->ctx->gate, true))
+		r = -EBUSY;
+	if (r < 0) {
+		victim_put(st, v);
+		return r;
+	}
+	v->gated = true;
 	lock_acquire(&v->ctx->lock);
-	busy = v->ctx->opens > 0 || v->ctx->sealing || v->ctx->pinned;
+	busy = v->ctx->opens > 0 || v->ctx->sealing || v->ctx->copy_shared ||
+	       (v->ctx->pinned && !pinned);
 	lock_release(&v->ctx->lock);
-	if (!busy)
-		mark_unlinked(v, at);
-	gate_leave(&v->ctx->gate, true);
-	return busy ? -EBUSY : 0;
+	if (!busy && !pinned && meta_get(st->meta, ino, &rec) == 0)
+		busy = (rec.flags & META_PINNED) != 0;
+	if (!busy && mark_unlinked(v, at))
+		return 0;
+	victim_put(st, v);
+	return -EBUSY;
 }
 
+/* The name stays after all. */
 static void victim_unhold(struct victim *v)
 {
-	if (!v->ctx || !v->last)
+	if (!v->held || !ctx_leave_end(v->ctx, false) || v->gated)
 		return;
-	lock_acquire(&v->ctx->lock);
-	v->ctx->unlinked = false;
-	lock_release(&v->ctx->lock);
+	/* closed meanwhile: what its last close left to us */
+	ctx_idle(v->ctx);
+	seal_queue(v->ctx);
 }
 
 /* What the sum of the store has of it: what the index says, if it knows. */
@@ -146,38 +198,40 @@ static uint64_t victim_accounted(struct store *st, const struct victim *v)
 	       (victim_sealed(v) ? (uint64_t)v->rec.stored_blocks * STORE_BLOCK : 0);
 }
 
-/* The name is gone: nodes, counts, index; starts the removal when unused. */
-static void victim_gone(struct store *st, struct victim *v)
+/* The name is gone: the node is somewhere else now. */
+static void victim_node_gone(struct store *st, struct victim *v)
 {
-	bool open = false;
-
-	if (v->last && v->node) {
-		if (victim_sealed(v))
-			err_ignore(node_moved(st->nodes, v->node, node_trash(st->nodes), v->trash));
-		else
-			node_orphan(st->nodes, v->node, v->fd);
-		if (!victim_sealed(v))
-			v->fd = -1;
-	}
-	if (!S_ISREG(v->sb.st_mode) || !v->last) {
-		if (v->last)
-			index_del(st, v->sb.st_ino);
+	if (!v->last || !v->node)
+		return;
+	if (victim_sealed(v)) {
+		err_ignore(node_moved(st->nodes, v->node, node_trash(st->nodes), v->trash));
 		return;
 	}
-	v->accounted = victim_accounted(st, v);
+	node_orphan(st->nodes, v->node, v->fd);
+	v->fd = -1;
+}
+
+/* Counts and index; removes the content when nobody uses it any more. */
+static void victim_gone(struct store *st, struct victim *v)
+{
+	uint64_t accounted;
+
+	if (!v->last)
+		return;
+	accounted = victim_accounted(st, v);
 	index_del(st, v->sb.st_ino);
-	if (v->ctx) {
+	if (!v->ctx || !ctx_leave_end(v->ctx, true))
+		return; /* not a file; or store_release finishes it */
+	if (!v->gated)
+		gate_enter(&v->ctx->gate, true);
+	if (!v->ctx->loaded) {
 		lock_acquire(&v->ctx->lock);
-		open = v->ctx->opens > 0;
+		v->ctx->accounted = accounted;
 		lock_release(&v->ctx->lock);
 	}
-	if (open)
-		return; /* store_release finishes it */
-	if (v->ctx) {
-		ctx_gone(v->ctx);
-	} else {
-		space_release(st, v->accounted);
-	}
+	ctx_gone_locked(v->ctx);
+	if (!v->gated)
+		gate_leave(&v->ctx->gate, true);
 	if (victim_sealed(v)) {
 		if (v->node)
 			node_dead(st->nodes, v->node);
@@ -185,14 +239,23 @@ static void victim_gone(struct store *st, struct victim *v)
 	}
 }
 
-/* An orphan that the kernel may still ask about needs a descriptor. */
-static void victim_keep(struct victim *v, const struct at *at)
+/* Takes the name away. names held. */
+static int victim_remove(struct store *st, const struct at *at, struct victim *v)
 {
-	if (v->node && v->last && !victim_sealed(v))
-		v->fd = openat(at->dirfd, at->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int r = FAULT_POINT("unlink.before");
+
+	if (r == 0 && victim_sealed(v))
+		r = renameat(at->dirfd, at->name, st->trash_fd, v->trash) < 0 ? -errno : 0;
+	else if (r == 0)
+		r = unlinkat(at->dirfd, at->name, 0) < 0 ? -errno : 0;
+	if (r == 0)
+		r = FAULT_POINT("unlink.after");
+	if (r == 0)
+		victim_node_gone(st, v);
+	return r;
 }
 
-int remove_name(struct store *st, struct node *dir, const char *name, uint64_t evict_ino)
+int store_unlink(struct store *st, struct node *dir, const char *name)
 {
 	struct victim v;
 	struct at at;
@@ -203,42 +266,53 @@ int remove_name(struct store *st, struct node *dir, const char *name, uint64_t e
 	r = node_at_child(st->nodes, dir, name, &at);
 	if (r < 0)
 		return r;
-	r = victim_get(st, &at, &v);
+	r = victim_claim(st, &at, &v);
 	if (r < 0)
 		goto out;
 	if (S_ISDIR(v.sb.st_mode)) {
 		r = -EISDIR;
-		goto out;
-	}
-	if (evict_ino) {
-		/* the index may be old: only this very inode, and whole files */
-		r = v.sb.st_ino != evict_ino ? -ESTALE : v.last ? victim_hold_idle(&v, &at) : -EBUSY;
-		if (r < 0)
-			goto out;
 	} else {
-		victim_hold(&v, &at);
+		gate_enter(&st->names, false);
+		r = victim_remove(st, &at, &v);
+		gate_leave(&st->names, false);
 	}
-	victim_keep(&v, &at);
-	r = FAULT_POINT("unlink.before");
-	if (r == 0 && victim_sealed(&v))
-		r = renameat(at.dirfd, at.name, st->trash_fd, v.trash) < 0 ? -errno : 0;
-	else if (r == 0)
-		r = unlinkat(at.dirfd, at.name, 0) < 0 ? -errno : 0;
-	if (r == 0)
-		r = FAULT_POINT("unlink.after");
 	if (r == 0)
 		victim_gone(st, &v);
 	else
 		victim_unhold(&v);
-out:
 	victim_put(st, &v);
+out:
 	node_at_put(st->nodes, &at);
 	return r;
 }
 
-int store_unlink(struct store *st, struct node *dir, const char *name)
+int remove_idle(struct store *st, struct node *dir, const char *name, uint64_t ino, bool pinned)
 {
-	return remove_name(st, dir, name, 0);
+	struct victim v;
+	struct at at;
+	int r = node_at_child(st->nodes, dir, name, &at);
+
+	if (r < 0)
+		return r;
+	gate_enter(&st->names, true);
+	r = victim_claim_idle(st, &at, ino, pinned, &v);
+	if (r < 0) {
+		gate_leave(&st->names, true);
+		goto out;
+	}
+	r = victim_remove(st, &at, &v);
+	/* who opens it by what the kernel still remembers must look the name up again */
+	if (r == 0 && v.node)
+		node_dead(st->nodes, v.node);
+	gate_leave(&st->names, true);
+	if (r == 0)
+		victim_gone(st, &v);
+	else
+		victim_unhold(&v);
+	victim_put(st, &v);
+out:
+	node_at_put(st->nodes, &at);
+	return r;
 }
 
 int store_rmdir(struct store *st, struct node *dir, const char *name)
@@ -254,27 +328,31 @@ int store_rmdir(struct store *st, struct node *dir, const char *name)
 		return r;
 	r = victim_get(st, &at, &v);
 	if (r == 0) {
-		v.last = true; /* a directory's link count counts its children */
-		victim_keep(&v, &at);
 		r = unlinkat(at.dirfd, at.name, AT_REMOVEDIR) < 0 ? -errno : 0;
-		if (r == 0)
+		v.last = true; /* a directory's link count counts its children */
+		if (r == 0) {
+			victim_node_gone(st, &v);
 			victim_gone(st, &v);
+		}
+		victim_put(st, &v);
 	}
-	victim_put(st, &v);
 	node_at_put(st->nodes, &at);
 	return r;
 }
 
 /* ---- rename --------------------------------------------------------------- */
 
+/* A second name in trash/. Another file's entry of that number can only have come
+ * with a copied store, and recovery has read it. */
 static int trash_link(struct store *st, const struct at *at, const struct victim *v)
 {
-	if (linkat(at->dirfd, at->name, st->trash_fd, v->trash, 0) == 0)
-		return 0;
-	if (errno != EEXIST)
-		return -errno;
-	/* left by an earlier attempt on the same inode */
-	return 0;
+	for (int i = 0; i < 2; i++) {
+		if (linkat(at->dirfd, at->name, st->trash_fd, v->trash, 0) == 0)
+			return 0;
+		if (errno != EEXIST || unlinkat(st->trash_fd, v->trash, 0) < 0)
+			break;
+	}
+	return -errno;
 }
 
 static int rename_over(struct store *st, const struct at *from, const struct at *to,
@@ -285,8 +363,9 @@ static int rename_over(struct store *st, const struct at *from, const struct at 
 
 	if (sealed)
 		r = trash_link(st, to, v);
-	if (r == 0)
-		r = FAULT_POINT("rename.linked");
+	if (r < 0)
+		return r;
+	r = FAULT_POINT("rename.linked");
 	if (r == 0 && renameat(from->dirfd, from->name, to->dirfd, to->name) < 0)
 		r = -errno;
 	if (r < 0 && sealed && unlinkat(st->trash_fd, v->trash, 0) < 0)
@@ -296,25 +375,36 @@ static int rename_over(struct store *st, const struct at *from, const struct at 
 	return r;
 }
 
-static void renamed(struct store *st, struct node *dir, const char *name, uint64_t ino)
-{
-	struct node *n = node_find(st->nodes, ino);
-
-	if (!n)
-		return;
-	/* out of memory: the old name stays, and the next look-up mends it */
-	err_ignore(node_moved(st->nodes, n, dir, name));
-	index_moved(st, n);
-	attr_ctime_live(st, n);
-	node_forget(st->nodes, n, 1);
-}
-
 struct rename_args {
 	struct node *dir, *newdir;
 	const char *name, *newname;
 	unsigned flags;
 	struct at from, to;
+	struct node *moved[2]; /* one reference each, or NULL */
 };
+
+/* names held: the evictor must not look for it where it was. */
+static void renamed(struct store *st, struct rename_args *a, unsigned i, uint64_t ino)
+{
+	struct node *n = node_find(st->nodes, ino);
+
+	a->moved[i] = n;
+	if (!n)
+		return;
+	/* out of memory: the old name stays, and the next look-up mends it */
+	err_ignore(node_moved(st->nodes, n, i ? a->dir : a->newdir, i ? a->name : a->newname));
+	index_moved(st, n);
+}
+
+static void renamed_end(struct store *st, struct rename_args *a)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (!a->moved[i])
+			continue;
+		attr_ctime_live(st, a->moved[i]);
+		node_forget(st->nodes, a->moved[i], 1);
+	}
+}
 
 static int rename_exchange(struct store *st, struct rename_args *a)
 {
@@ -325,48 +415,70 @@ static int rename_exchange(struct store *st, struct rename_args *a)
 		return -errno;
 	if (renameat2(a->from.dirfd, a->from.name, a->to.dirfd, a->to.name, RENAME_EXCHANGE) < 0)
 		return -errno;
-	renamed(st, a->newdir, a->newname, s1.st_ino);
-	renamed(st, a->dir, a->name, s2.st_ino);
+	renamed(st, a, 0, s1.st_ino);
+	renamed(st, a, 1, s2.st_ino);
+	return 0;
+}
+
+static int rename_noreplace(struct store *st, struct rename_args *a)
+{
+	struct stat sb;
+
+	if (fstatat(a->from.dirfd, a->from.name, &sb, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (renameat2(a->from.dirfd, a->from.name, a->to.dirfd, a->to.name, RENAME_NOREPLACE) < 0)
+		return -errno;
+	renamed(st, a, 0, sb.st_ino);
+	return 0;
+}
+
+/* names held; @v exists or not. */
+static int rename_victim(struct store *st, struct rename_args *a, struct victim *v)
+{
+	struct stat sb;
+	int r;
+
+	if (fstatat(a->from.dirfd, a->from.name, &sb, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (v->exists && v->sb.st_ino == sb.st_ino)
+		return RENAME_NOTHING;
+	r = rename_over(st, &a->from, &a->to, v);
+	if (r < 0)
+		return r;
+	if (v->exists && S_ISDIR(v->sb.st_mode))
+		v->last = true;
+	victim_node_gone(st, v);
+	renamed(st, a, 0, sb.st_ino);
 	return 0;
 }
 
 static int rename_plain(struct store *st, struct rename_args *a)
 {
 	struct victim v;
-	struct stat sb;
-	int r;
+	int r = victim_claim(st, &a->to, &v);
 
-	if (fstatat(a->from.dirfd, a->from.name, &sb, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	if (a->flags & RENAME_NOREPLACE) {
-		if (renameat2(a->from.dirfd, a->from.name, a->to.dirfd, a->to.name,
-			      RENAME_NOREPLACE) < 0)
-			return -errno;
-		renamed(st, a->newdir, a->newname, sb.st_ino);
-		return 0;
-	}
-	r = victim_get(st, &a->to, &v);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	if (v.exists && v.sb.st_ino == sb.st_ino) {
-		victim_put(st, &v);
-		return 0; /* two names of one file: nothing happens */
-	}
-	if (v.exists && S_ISDIR(v.sb.st_mode))
-		v.last = true;
-	if (v.exists) {
-		victim_hold(&v, &a->to);
-		victim_keep(&v, &a->to);
-	}
-	r = rename_over(st, &a->from, &a->to, &v);
-	if (r == 0) {
-		if (v.exists)
-			victim_gone(st, &v);
-		renamed(st, a->newdir, a->newname, sb.st_ino);
-	} else if (v.exists) {
+	gate_enter(&st->names, false);
+	r = rename_victim(st, a, &v);
+	gate_leave(&st->names, false);
+	if (r == 0)
+		victim_gone(st, &v);
+	else
 		victim_unhold(&v);
-	}
 	victim_put(st, &v);
+	return r < 0 ? r : 0;
+}
+
+static int rename_any(struct store *st, struct rename_args *a)
+{
+	int r;
+
+	if (!a->flags)
+		return rename_plain(st, a);
+	gate_enter(&st->names, false);
+	r = a->flags == RENAME_EXCHANGE ? rename_exchange(st, a) : rename_noreplace(st, a);
+	gate_leave(&st->names, false);
 	return r;
 }
 
@@ -388,7 +500,8 @@ int store_rename(struct store *st, struct node *dir, const char *name, struct no
 		return r;
 	r = node_at_child(st->nodes, newdir, newname, &a.to);
 	if (r == 0) {
-		r = (flags & RENAME_EXCHANGE) ? rename_exchange(st, &a) : rename_plain(st, &a);
+		r = rename_any(st, &a);
+		renamed_end(st, &a);
 		node_at_put(st->nodes, &a.to);
 	}
 	node_at_put(st->nodes, &a.from);

@@ -81,7 +81,9 @@ static int seal_claim(struct seal *s)
 	struct ctx *c = s->c;
 	int r;
 
-	gate_enter(&c->gate, true);
+	/* whoever holds it may be waiting for room, and for us to make some */
+	if (!gate_try(&c->gate, true))
+		return -EBUSY;
 	lock_acquire(&c->lock);
 	r = c->opens > 0 || c->sealing || c->unlinked || c->lost || c->copy_shared ? -EBUSY : 0;
 	if (r == 0) {

@@ -39,11 +39,29 @@ static void job_end(struct seal_job *j, bool sealed)
 	mem_free(j);
 }
 
+/* Jobs that wait for a gate, whose holder may be waiting for room by sealing. */
+static void job_stuck(struct seal_job *j, bool begins)
+{
+	struct sealer *s = &j->st->seal;
+
+	lock_acquire(&s->lock);
+	s->stuck += begins ? 1u : -1u;
+	cond_broadcast(&s->wake);
+	lock_release(&s->lock);
+}
+
 static void job_finish(struct work *w)
 {
 	struct seal_job *j = container_of(w, struct seal_job, work);
+	bool stuck = !gate_try(&j->c->gate, true);
 
+	if (stuck)
+		job_stuck(j, true);
+	else
+		gate_leave(&j->c->gate, true);
 	seal_finish(j->c, j->node);
+	if (stuck)
+		job_stuck(j, false);
 	job_end(j, true);
 }
 
@@ -82,7 +100,7 @@ static void job_run(struct work *w)
 		commit_after(j->st, &j->after);
 		return;
 	}
-	ctx_idle(j->c);
+	ctx_idle_try(j->c);
 	if ((r == -EBUSY || r == -KVFS_EFULL) && !atomic_load(&j->st->stopping_seals))
 		job_retry(j);
 	job_end(j, false);
@@ -103,6 +121,10 @@ static void start_job(struct store *st, struct ctx *c)
 	if (!n) {
 		mem_free(j);
 		ctx_put(c); /* gone, or no memory: the next close or mount tries again */
+		lock_acquire(&st->seal.lock);
+		st->seal.ended++;
+		cond_broadcast(&st->seal.wake);
+		lock_release(&st->seal.lock);
 		return;
 	}
 	j->st = st;
@@ -248,6 +270,12 @@ static bool ready(struct sealer *s) REQUIRES(&s->lock)
 	       container_of(s->queue.next, struct ctx, seal_link)->retry_ns <= clock_mono_ns();
 }
 
+/* Will one end without our doing? */
+static bool moves(struct sealer *s) REQUIRES(&s->lock)
+{
+	return s->running > s->stuck || (ready(s) && s->running < s->limit);
+}
+
 #define PRESS_NS (10 * NSEC_PER_SEC)
 
 bool seal_press(struct store *st)
@@ -259,10 +287,10 @@ bool seal_press(struct store *st)
 	lock_acquire(&s->lock);
 	before = s->ended;
 	sealed = s->sealed;
-	if (s->started && !s->stop && (ready(s) || s->running > 0)) {
+	if (s->started && !s->stop && moves(s)) {
 		s->pressed++;
 		cond_broadcast(&s->wake);
-		while (s->ended == before && (ready(s) || s->running > 0))
+		while (s->ended == before && moves(s))
 			if (!cond_wait_until(&s->wake, &s->lock, until))
 				break;
 		s->pressed--;
@@ -379,7 +407,11 @@ int store_unseal(struct store *st, struct node *n)
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
-	gate_enter(&c->gate, true);
+	r = ctx_enter(c);
+	if (r < 0) {
+		ctx_put(c);
+		return r;
+	}
 	r = ctx_load_locked(c, n);
 	if (r == 0)
 		r = ctx_object_locked(c);

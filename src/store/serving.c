@@ -163,6 +163,10 @@ int serving_write_back(struct ctx *c)
 		if (r == 0)
 			r = write_differences(c, now, was, len, off);
 	}
+	lock_acquire(&c->lock);
+	size = c->accounted;
+	lock_release(&c->lock);
+	index_occupies(c->st, c->ino, size);
 	mem_free_pages(now, COMPARE_STEP);
 	mem_free_pages(was, COMPARE_STEP);
 	copy_put(copy);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The two budgets. SSD: what all files occupy, tree and objects together;
- * reached, it is ENOSPC or the least useful closed files go (full=evict).
+ * reached, it is ENOSPC or the least useful closed files go (full=evict: evict.c).
  * DRAM: dropping the coldest replicas and decoded copies; they are copies, so
  * that costs time and never data.
  */
@@ -12,8 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/mem.h"
-#include "policy/policy.h"
+#include "store/evict.h"
 #include "store/seal.h"
 
 /* ---- DRAM ----------------------------------------------------------------- */
@@ -142,125 +141,6 @@ void space_release(struct store *st, uint64_t bytes)
 	atomic_fetch_sub(&st->ssd_used, bytes);
 }
 
-struct cand {
-	uint64_t ino;
-	double value;
-	uint64_t bytes;
-};
-#define CANDS 256u
-
-struct pick {
-	struct store *st;
-	struct cand c[CANDS]; /* a max-heap by value: the CANDS lowest */
-	unsigned n;
-	uint64_t keep_ino;
-	uint64_t now;
-};
-
-static void heap_down(struct cand *c, unsigned n, unsigned i)
-{
-	for (;;) {
-		unsigned big = i, l = 2 * i + 1, r = l + 1;
-		struct cand t;
-
-		if (l < n && c[l].value > c[big].value)
-			big = l;
-		if (r < n && c[r].value > c[big].value)
-			big = r;
-		if (big == i)
-			return;
-		t = c[i];
-		c[i] = c[big];
-		c[big] = t;
-		i = big;
-	}
-}
-
-static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
-{
-	struct pick *p = arg;
-	struct cand c = { .ino = ino, .bytes = r->stored_bytes };
-	struct policy_item item = { .last_ns = r->last_ns, .heat = r->heat,
-				    .heat_ns = r->heat_ns, .stored_bytes = r->stored_bytes,
-				    .logical_bytes = r->logical_bytes, .now_ns = p->now };
-
-	if ((r->flags & (META_DIR | META_PINNED)) || ino == p->keep_ino || r->stored_bytes == 0)
-		return true;
-	c.value = p->st->policy->value(&item);
-	if (p->n < CANDS) {
-		p->c[p->n++] = c;
-		for (unsigned i = p->n / 2; p->n == CANDS && i-- > 0;)
-			heap_down(p->c, p->n, i);
-	} else if (c.value < p->c[0].value) {
-		p->c[0] = c;
-		heap_down(p->c, p->n, 0);
-	}
-	return true;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	const struct cand *x = a, *y = b;
-
-	return x->value < y->value ? -1 : x->value > y->value;
-}
-
-/* Removes one file as unlink would; -EBUSY when it is open or being sealed. */
-static int evict_ino(struct store *st, uint64_t ino, uint64_t bytes)
-{
-	char name[NAME_MAX + 1];
-	struct node *n, *dir;
-	int r;
-
-	n = node_find(st->nodes, ino);
-	if (!n)
-		n = index_node(st, ino);
-	if (!n)
-		return -ENOENT;
-	if (node_where(st->nodes, n, &dir, name)) {
-		r = remove_name(st, dir, name, ino);
-		if (r == 0 && st->k)
-			st->k->inval_entry(st->karg, dir, name);
-		node_forget(st->nodes, dir, 1);
-	} else {
-		r = -ESTALE;
-	}
-	node_forget(st->nodes, n, 1);
-	if (r == 0) {
-		store_count(st, CNT_EVICTED, 1);
-		store_count(st, CNT_EVICTED_BYTES, bytes);
-	} else if (r == -ENOENT || r == -ESTALE) {
-		index_del(st, ino);
-	}
-	return r;
-}
-
-/* Evicts until @bytes are free. False when nothing more can go. */
-static bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino)
-{
-	struct pick *p = mem_zalloc(sizeof(*p));
-	bool any = true;
-
-	if (!p)
-		return false;
-	while (any && space_free(st) < bytes) {
-		any = false;
-		err_ignore(meta_flush(st->meta, false)); /* the index as far as it goes */
-		p->st = st;
-		p->n = 0;
-		p->keep_ino = keep_ino;
-		p->now = clock_real_ns();
-		if (meta_each(st->meta, pick_one, p) < 0)
-			break;
-		qsort(p->c, p->n, sizeof(p->c[0]), by_value);
-		for (unsigned i = 0; i < p->n && space_free(st) < bytes; i++)
-			if (evict_ino(st, p->c[i].ino, p->c[i].bytes) == 0)
-				any = true;
-	}
-	mem_free(p);
-	return space_free(st) >= bytes;
-}
-
 /* Sealing needs room for the object before it frees the plain data: writers
  * leave it this much, unless nothing else can give way. */
 uint64_t space_seal_room(uint64_t limit)
@@ -279,16 +159,26 @@ static bool take(struct store *st, uint64_t bytes, uint64_t keep_free)
 	return false;
 }
 
-static bool evict_locked(struct store *st, uint64_t bytes, uint64_t keep_ino)
+static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	bool ok;
 
 	if (st->cfg.full != FULL_EVICT || bytes > atomic_load(&st->ssd_limit))
 		return false;
 	lock_acquire(&st->evict_lock);
-	ok = space_free(st) >= bytes || evict_for(st, bytes, keep_ino);
+	ok = space_free(st) >= bytes || evict_for(st, bytes, keep_ino, true);
 	lock_release(&st->evict_lock);
 	return ok;
+}
+
+void space_trim(struct store *st, uint64_t bytes)
+{
+	if (st->cfg.full != FULL_EVICT)
+		return;
+	lock_acquire(&st->evict_lock);
+	if (space_free(st) < bytes)
+		evict_for(st, bytes, 0, false);
+	lock_release(&st->evict_lock);
 }
 
 int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
@@ -303,30 +193,26 @@ int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
 			break;
 	}
 	while (!take(st, bytes, room))
-		if (!evict_locked(st, bytes + room, keep_ino))
-			return take(st, bytes, 0) ? 0 : -KVFS_EFULL;
+		if (!make_room(st, bytes + room, keep_ino))
+			return space_reserve_seal(st, bytes, keep_ino);
 	return 0;
 }
 
 int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	while (!take(st, bytes, 0))
-		if (!evict_locked(st, bytes, keep_ino))
+		if (!make_room(st, bytes, keep_ino))
 			return -KVFS_EFULL;
 	return 0;
 }
 
 int store_evict(struct store *st, struct node *n)
 {
-	struct meta_rec rec;
-
 	if (st->read_only)
 		return -EROFS;
 	if (!S_ISREG(node_type(n)))
 		return -EINVAL;
-	if (meta_get(st->meta, node_ino(n), &rec) == 0 && (rec.flags & META_PINNED))
-		return -EBUSY;
-	return evict_ino(st, node_ino(n), 0);
+	return evict_one(st, node_ino(n));
 }
 
 int store_set_limit(struct store *st, bool dram, uint64_t bytes)
@@ -343,10 +229,6 @@ int store_set_limit(struct store *st, bool dram, uint64_t bytes)
 		return 0;
 	}
 	atomic_store(&st->ssd_limit, bytes);
-	if (st->cfg.full == FULL_EVICT) {
-		lock_acquire(&st->evict_lock);
-		err_ignore(evict_for(st, 1, 0)); /* as far as it goes */
-		lock_release(&st->evict_lock);
-	}
+	space_trim(st, 1);
 	return 0;
 }

@@ -149,6 +149,7 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 	lock_init(&st->tick_lock);
 	cond_init(&st->tick_wake);
 	lock_init(&st->evict_lock);
+	gate_init(&st->names);
 	lock_init(&st->scrub_lock);
 	list_init(&st->ctxs.lru);
 	r = copy_config(st, cfg);
@@ -205,9 +206,12 @@ static void poll_writers(struct store *st)
 	uint64_t reserve = st->cfg.reserve_bytes;
 
 	ctx_each(st, poll_writer, NULL);
-	if (st->cfg.full == FULL_EVICT && space_free(st) < reserve / 2 &&
-	    space_reserve(st, reserve / 2, 0) == 0)
+	if (st->cfg.full != FULL_EVICT || space_free(st) >= reserve / 2)
+		return;
+	if (space_reserve(st, reserve / 2, 0) == 0)
 		space_release(st, reserve / 2);
+	else
+		space_trim(st, reserve / 2);
 }
 
 static void *tick_thread(void *arg)
@@ -316,6 +320,7 @@ void store_close(struct store *st, bool seal)
 	lock_fini(&st->seal.lock);
 	lock_fini(&st->tick_lock);
 	lock_fini(&st->evict_lock);
+	gate_fini(&st->names);
 	lock_fini(&st->scrub_lock);
 	cold_fini(&st->cold);
 	mem_free((char *)st->cfg.path);

@@ -70,6 +70,7 @@ struct sealer {
 	struct list queue;   /* lock: contexts by due time */
 	unsigned n_queue;    /* lock */
 	unsigned running;    /* lock: jobs of the queue, until they are durable */
+	unsigned stuck;      /* lock: of them, waiting for a gate at the end */
 	unsigned active;     /* lock: seals in progress, the queue's and others */
 	unsigned limit;      /* of both */
 	bool stop;           /* lock */
@@ -111,6 +112,7 @@ struct store {
 	struct orphans orphans;      /* filled by recovery, settled by the walk after it */
 	_Atomic uint64_t renames;    /* names moved since the mount */
 
+	struct gate names;           /* changes of names: see remove.c */
 	struct ctx_table ctxs;
 	struct committer commit;
 	struct sealer seal;
@@ -132,6 +134,7 @@ struct store {
 	bool tick_started;
 	pthread_t tick_thread;  /* flushes the index, polls passthrough writers */
 	struct lock evict_lock; /* one eviction pass at a time; held across I/O by design */
+	uint64_t pins_bytes, pins_ns; /* evict_lock: what pins hold, summed then (CLOCK_MONOTONIC) */
 	struct lock scrub_lock;
 	struct scrub_status scrub; /* scrub_lock */
 	bool scrub_started;        /* scrub_lock */
@@ -170,6 +173,16 @@ void ctx_put(struct ctx *c);
 /* The file is gone for good: gives everything back and takes the context out of
  * the table, because its inode number may come again. */
 void ctx_gone(struct ctx *c);
+void ctx_gone_locked(struct ctx *c); /* gate exclusive */
+/* Enters the gate, exclusive. -ESTALE, and not entered, when the last name and the
+ * last user of the file are gone: nothing may be done to it any more. */
+WUR int ctx_enter(struct ctx *c);
+/* Its last name is about to go: from here on only who has it open uses it. False
+ * when somebody else has said so. Gate exclusive. */
+WUR bool ctx_leave_begin(struct ctx *c);
+/* It is @gone, or stays. True when nobody has it open, so that the caller
+ * finishes what the last close would have done; else that will. */
+WUR bool ctx_leave_end(struct ctx *c, bool gone);
 WUR int ctx_table_init(struct ctx_table *t);
 void ctx_table_fini(struct store *st); /* drops replicas and copies */
 /* load.c. Opens the tree file and reads the record if that was not done yet; @n
@@ -196,6 +209,8 @@ void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
 void ctx_reason(struct ctx *c, const char *why);
 /* Closes the descriptor when nobody needs it. */
 void ctx_idle(struct ctx *c);
+/* The same for who must not wait; whoever holds the gate uses it then. */
+void ctx_idle_try(struct ctx *c);
 /* Around work that leaves the gate and comes back to the same object: nobody's close
  * takes it away meanwhile (changes of the content still do). */
 void ctx_work_begin(struct ctx *c);
@@ -209,9 +224,10 @@ void attr_apply(const struct kvfs_record *rec, struct stat *sb);
 /* A change of metadata makes the tree's ctime count again. */
 void attr_ctime_live(struct store *st, struct node *n);
 
-/* remove.c: store_unlink, or with @evict_ino only that inode and only when
- * nobody uses it: -EBUSY, -ESTALE. */
-WUR int remove_name(struct store *st, struct node *dir, const char *name, uint64_t evict_ino);
+/* remove.c: store_unlink of this very inode, only when nobody uses it and it has
+ * no other name, never waiting for who does: -EBUSY, -ESTALE. @pinned: even so. */
+WUR int remove_idle(struct store *st, struct node *dir, const char *name, uint64_t ino,
+		    bool pinned);
 
 /* commit.c */
 WUR int commit_start(struct store *st);
@@ -224,8 +240,8 @@ void commit_after(struct store *st, struct after *a);
 WUR int commit_inode(struct store *st, int fd);
 
 /* trash.c */
-/* Removes the object and the trash name of a file whose last name is gone and
- * that nobody has open. */
+/* Removes the object, if it has one, and the trash name of a file whose last name is
+ * gone and that nobody has open. */
 void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec);
 void trash_name(uint64_t ino, char buf[24]);
 /* Deletes an object once all done so far is durable; takes its intent along. */
@@ -309,6 +325,8 @@ void serving_stop(struct ctx *c);
 WUR int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino);
 /* The same for an object being sealed: may use the last room, never waits. */
 WUR int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino);
+/* Evicts until @bytes are free, as far as it goes (full=evict only). */
+void space_trim(struct store *st, uint64_t bytes);
 /* Of a limit, what writers leave to sealing while anything else can give way. */
 uint64_t space_seal_room(uint64_t limit);
 void space_release(struct store *st, uint64_t bytes);
