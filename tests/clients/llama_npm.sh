@@ -1,15 +1,24 @@
 #!/bin/bash
 # HELPER
 # Prints a directory whose node_modules holds node-llama-cpp (llama.cpp, built
-# for this processor, no GPU), installing it on first use: 85 MB in
-# ${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm. Exit 77 with the reason where it
-# cannot be had.
-cache=${XDG_CACHE_HOME:-/var/tmp}/kvcachefs-npm
-
+# for this processor, no GPU), installing it on first use: 85 MB in kvcachefs-npm
+# below /var/cache (as root), ${XDG_CACHE_HOME:-~/.cache} otherwise. What lies
+# there is run: it must be ours alone. Exit 77 with the reason where it cannot
+# be had.
 skip() {
 	echo "$*" >&2
 	exit 77
 }
+
+if [ "$(id -u)" = 0 ]; then
+	cache=/var/cache/kvcachefs-npm
+else
+	cache=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/kvcachefs-npm
+fi
+umask 022
+mkdir -p "$cache" 2>/dev/null || skip "cannot create $cache"
+[ ! -L "$cache" ] && [ "$(stat -c %u "$cache")" = "$(id -u)" ] && [ $((0$(stat -c %a "$cache") & 022)) = 0 ] ||
+	skip "$cache does not belong to $(id -un), or others may write to it: remove it"
 
 case $(uname -m) in
 x86_64) arch=x64 ;;
@@ -27,7 +36,7 @@ install() {
 command -v node >/dev/null || skip "node is not installed"
 if ! have; then
 	command -v npm >/dev/null || skip "npm is not installed"
-	mkdir -p "$cache" && cd "$cache" || skip "cannot create $cache"
+	cd "$cache" || skip "cannot enter $cache"
 	exec 8>.lock && flock 8 # two cases may want it at once
 fi
 if ! have; then

@@ -21,6 +21,17 @@ is_mounted() {
 	mounts_below "$1" | grep -q -F " $1"
 }
 
+# A directory for stores in the new, empty directory $1: itself, or where that is
+# not on a filesystem that keeps xattrs (in most containers: an overlay) an ext4 of
+# size $2 on a loop device. Prints it; fails where there is none.
+backing_dir() {
+	case $(stat -f -c %T "$1") in
+	ext2/ext3 | xfs | btrfs) echo "$1"; return ;;
+	esac
+	mkdir "$1/fs" && truncate -s "$2" "$1/fs.img" && mkfs.ext4 -q -F "$1/fs.img" 2>/dev/null &&
+		mount -o loop "$1/fs.img" "$1/fs" 2>/dev/null && chmod 755 "$1/fs" && echo "$1/fs"
+}
+
 # Ends the FUSE connections below $1: who waits for an answer gets an error. A
 # daemon in which a thread waits for such a client could not even be killed.
 abort_mounts() {

@@ -17,30 +17,21 @@ run_begin() {
 	exec 9>"$BUILDS/.lock"
 	flock -n 9 || { say "tests/run: another run uses $BUILDS; waiting"; flock 9; }
 	CASE_DIR=$RUN
-	[ -z "$list" ] && backing_dir
-}
-
-# Stores need a filesystem with xattrs that is not an overlay (as in most
-# containers): where the temporary directory is not one, a loop device.
-backing_dir() {
-	case $(stat -f -c %T "$RUN") in
-	ext2/ext3 | xfs | btrfs) return ;;
-	esac
-	mkdir "$RUN/fs"
-	if truncate -s 12G "$RUN/fs.img" && mkfs.ext4 -q -F "$RUN/fs.img" 2>/dev/null &&
-		mount -o loop "$RUN/fs.img" "$RUN/fs" 2>/dev/null; then
-		CASE_DIR=$RUN/fs
-		chmod 755 "$RUN/fs"
-	else
+	[ -n "$list" ] || CASE_DIR=$(backing_dir "$RUN" 12G) || {
+		CASE_DIR=$RUN
 		say "note: $RUN is on $(stat -f -c %T "$RUN") and loop devices do not work;"
 		say "      set TMPDIR to a directory on ext4 or xfs, or many cases will be skipped"
-	fi
+	}
 }
 
 # Ends the process groups started here: politely, then not.
 kill_busy() {
 	local g i
 	[ ${#BUSY[@]} -gt 0 ] || return 0
+	if [ -n "${INSTALLING:-}" ]; then # half an installation is worse than a wait
+		say "waiting until apt-get has finished"
+		wait "${BUSY[@]}"
+	fi
 	for g in "${BUSY[@]}"; do kill -TERM -- "-$g" 2>/dev/null; done
 	for ((i = 0; i < 100; i++)); do
 		for g in "${BUSY[@]}"; do
@@ -149,8 +140,10 @@ install_missing() {
 	export DEBIAN_FRONTEND=noninteractive
 	local apt=(apt-get -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
 	quietly "apt-get update" "$RUN/apt.log" "${apt[@]}" update
+	INSTALLING=yes
 	quietly "apt-get install" "$RUN/apt.log" "${apt[@]}" install "${missing[@]}" ||
 		{ tail -n 15 "$RUN/apt.log"; say "apt-get install failed; going on with what is there"; }
+	INSTALLING=
 }
 
 # --- building ---

@@ -247,10 +247,40 @@ int rig_mkdir(const char *dir, const char *name, char path[RIG_PATH])
 	return 0;
 }
 
+/* Nobody else may put something in the place of what we make there. */
+static int scratch_parent(const char *dir)
+{
+	struct stat link, st;
+
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return rig_fail(-errno, "%s: %s", dir, strerror(errno));
+	if (lstat(dir, &link) < 0 || stat(dir, &st) < 0)
+		return rig_fail(-errno, "%s: %s", dir, strerror(errno));
+	if ((link.st_uid != geteuid() && link.st_uid != 0) ||
+	    (st.st_uid != geteuid() && st.st_uid != 0) ||
+	    ((st.st_mode & 022) && !(st.st_mode & S_ISVTX)))
+		return rig_fail(-EPERM, "%s belongs to somebody else or others may write to it; "
+				"choose another with --dir=", dir);
+	return 0;
+}
+
+/* A new directory of this run. */
+static int scratch_make(const char *dir, char path[RIG_PATH])
+{
+	int r = scratch_parent(dir);
+
+	if (r < 0)
+		return r;
+	if (snprintf(path, RIG_PATH, "%s/run.XXXXXX", dir) >= RIG_PATH)
+		return -ENAMETOOLONG;
+	if (!mkdtemp(path) || chmod(path, 0755) < 0)
+		return rig_fail(-errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
 int rig_create(const struct rig_options *o, struct rig **ret)
 {
 	struct rig *g;
-	char name[32];
 	sigset_t set;
 	int r;
 
@@ -263,10 +293,7 @@ int rig_create(const struct rig_options *o, struct rig **ret)
 		return -ENOMEM;
 	g->o = o;
 	snprintf(g->dir, sizeof(g->dir), "%s", o->dir);
-	snprintf(name, sizeof(name), "run.%d", (int)getpid());
-	r = mkdir(o->dir, 0755) < 0 && errno != EEXIST
-		    ? rig_fail(-errno, "%s: %s", o->dir, strerror(errno))
-		    : rig_mkdir(o->dir, name, g->scratch);
+	r = scratch_make(o->dir, g->scratch);
 	if (r == 0)
 		r = rig_undo_add(g, UNDO_TREE, 0, g->scratch);
 	if (r < 0) {

@@ -17,7 +17,7 @@
 static void child(const struct rig *g, const char *const argv[])
 {
 	struct rlimit files = { 1 << 20, 1 << 20 };
-	int fd = open(g->log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	int fd = open(g->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0644);
 	sigset_t none;
 
 	sigemptyset(&none);
