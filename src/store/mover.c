@@ -150,12 +150,13 @@ static int fill_begin(struct fill *f, struct object **ret_obj)
 		r = -EINVAL;
 	else
 		*ret_obj = object_get(c->obj);
+	/* inside the gate: behind it, the replica may be of another object */
+	lock_acquire(&c->lock);
+	f->rep = r == 0 && c->rep ? replica_get(c->rep) : NULL;
+	lock_release(&c->lock);
 	gate_leave(&c->gate, false);
 	if (r < 0)
 		return r;
-	lock_acquire(&c->lock);
-	f->rep = c->rep ? replica_get(c->rep) : NULL;
-	lock_release(&c->lock);
 	if (!f->rep)
 		r = replica_create(c->st->arena, *ret_obj, &f->rep);
 	if (r == -KVFS_EBUDGET && space_dram(c->st, TABLES_ROOM, c))
