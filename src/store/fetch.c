@@ -182,11 +182,15 @@ int fetch_decode_replica(struct reader *r, const struct object *o, struct replic
 	int err;
 
 	if (!replica_find(rep, chunk, &codec, &in.buf, &in.len))
-		return -KVFS_ECHECKSUM; /* UNTESTED: chunks do not leave a replica */
+		return -KVFS_ECHECKSUM; /* found damaged since it was looked up */
 	err = replica_check(rep, chunk, in.buf, in.len);
 	if (err)
-		return bad_sum(r, err);
-	return decode(r, &o->chunks[chunk], codec, &in, 1, dst, flags, start);
+		err = bad_sum(r, err);
+	else
+		err = decode(r, &o->chunks[chunk], codec, &in, 1, dst, flags, start);
+	if (err && err != -ENOMEM)
+		replica_bad(rep, chunk);
+	return err;
 }
 
 /* ---- loads ---------------------------------------------------------------- */
@@ -256,6 +260,7 @@ void load_start(struct reader *r, struct slot *s, const struct object *o, struct
 {
 	struct object *held = object_get((struct object *)o);
 
+	s->of_rep = rep;
 	if (!rep) {
 		s->obj = held;
 		s->fb->ready = load_fetched;
@@ -275,7 +280,7 @@ void load_start(struct reader *r, struct slot *s, const struct object *o, struct
 		load_decode(r, s);
 }
 
-int load_wait(struct reader *r, struct slot *s)
+int load_wait(struct reader *r, struct slot *s, bool *ret_of_rep)
 {
 	struct window *w = &r->w;
 	bool nothing_to_help = false;
@@ -302,6 +307,7 @@ int load_wait(struct reader *r, struct slot *s)
 		}
 	}
 	err = s->state == SLOT_READY ? 0 : s->err;
+	*ret_of_rep = err && s->of_rep;
 	if (err)
 		window_unpin_locked(w, s);
 	lock_release(&w->lock);

@@ -64,7 +64,7 @@ WUR int fetch_decode_replica(struct reader *r, const struct object *o, struct re
 void load_start(struct reader *r, struct slot *s, const struct object *o, struct replica *rep,
 		bool here);
 /* Waits until the pinned slot is READY, helping meanwhile. On failure the pin
- * is gone. */
-WUR int load_wait(struct reader *r, struct slot *s);
+ * is gone, and *@ret_of_rep says whether it was a replica that failed. */
+WUR int load_wait(struct reader *r, struct slot *s, bool *ret_of_rep);
 
 #endif

@@ -167,9 +167,10 @@ static void spill(struct reader *r, struct read_reply *ret)
 }
 
 /* The chunk's slot, READY and pinned. @held (may be NULL): a reply whose pins
- * are given up before waiting for a buffer. */
+ * are given up before waiting for a buffer. *@ret_of_rep: it was a replica that
+ * failed, perhaps in a load that somebody else had begun. */
 static int pin_chunk(struct reader *r, const struct read_source *src, struct replica *rep,
-		     uint32_t chunk, struct read_reply *held, struct slot **ret)
+		     uint32_t chunk, struct read_reply *held, bool *ret_of_rep, struct slot **ret)
 {
 	struct slot_want q = { .obj = src->obj, .chunk = chunk, .demand = true,
 			       .n_layers = fetch_layers(src->obj, chunk, src->n_layers) };
@@ -179,6 +180,7 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 	bool mine = false;
 	int err;
 
+	*ret_of_rep = false;
 	if (!replica_has(rep, chunk, &codec)) {
 		rep = NULL;
 		q.fetch_bytes = fetch_bytes(src->obj, chunk, q.n_layers);
@@ -215,7 +217,7 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 	if (mine)
 		load_start(r, s, src->obj, rep, true);
 	if (err)
-		err = load_wait(r, s);
+		err = load_wait(r, s, ret_of_rep);
 	if (!err)
 		*ret = s;
 	return err;
@@ -224,10 +226,12 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 static int get_chunk(struct reader *r, const struct read_source *src, uint32_t chunk,
 		     struct read_reply *held, struct slot **ret)
 {
-	int err = pin_chunk(r, src, src->rep, chunk, held, ret);
+	bool of_rep;
+	int err = pin_chunk(r, src, src->rep, chunk, held, &of_rep, ret);
 
-	if (err && src->rep)
-		err = pin_chunk(r, src, NULL, chunk, held, ret);
+	/* Ends: only who looked before a replica's chunk was known as bad still loads it. */
+	while (err && of_rep)
+		err = pin_chunk(r, src, NULL, chunk, held, &of_rep, ret);
 	return err;
 }
 

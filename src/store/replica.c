@@ -3,8 +3,9 @@
  * Encoded copies in DRAM. A chunk goes EMPTY -> CLAIMED -> PRESENT; only the
  * thread that claimed it touches its fields, and PRESENT is published with
  * release, so that finding needs no lock: a reader that misses a chunk being
- * added only takes the longer way. Chunks never go away before the last
- * reference. Holes are PRESENT from the start and own nothing.
+ * added only takes the longer way. One found damaged becomes BAD, is found no more
+ * and counts as there, so that nobody tries to add it. Chunks never go away before
+ * the last reference. Holes are PRESENT from the start and own nothing.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,7 +18,7 @@
 #include "store/object_format.h"
 #include "store/replica.h"
 
-enum { CHUNK_EMPTY, CHUNK_CLAIMED, CHUNK_PRESENT };
+enum { CHUNK_EMPTY, CHUNK_CLAIMED, CHUNK_PRESENT, CHUNK_BAD };
 
 struct replica_chunk {
 	void *p;       /* owned extent of the arena, or NULL */
@@ -157,6 +158,14 @@ int replica_check(const struct replica *r, uint32_t chunk, const void *p, size_t
 	if (len != c->len_bytes || chunk_sum(r, chunk, c->codec, p, len) != c->sum)
 		return -KVFS_ECHECKSUM;
 	return 0;
+}
+
+void replica_bad(struct replica *r, uint32_t chunk)
+{
+	uint16_t present = CHUNK_PRESENT;
+
+	/* failing: somebody else found out first */
+	(void)atomic_compare_exchange_strong(&r->chunks[chunk].state, &present, CHUNK_BAD);
 }
 
 bool replica_complete(const struct replica *r)

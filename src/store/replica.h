@@ -30,6 +30,8 @@ bool replica_find(const struct replica *r, uint32_t chunk, unsigned *ret_codec,
 		  const void **ret, size_t *ret_len);
 /* Verifies what replica_find returned: 0 or -KVFS_ECHECKSUM. */
 WUR int replica_check(const struct replica *r, uint32_t chunk, const void *p, size_t len);
+/* The chunk is damaged: not found any more, by nobody; who has it keeps it. */
+void replica_bad(struct replica *r, uint32_t chunk);
 bool replica_complete(const struct replica *r);
 uint64_t replica_bytes(const struct replica *r);
 

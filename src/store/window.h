@@ -40,6 +40,7 @@ struct slot {
 	enum slot_state state;
 	enum slot_phase phase;
 	bool hashed, consumed, cheap, ahead;
+	bool of_rep;             /* loaded from a replica, well or not */
 	unsigned pins, sleepers;
 	int err;                 /* FAILED */
 	struct object_id id;     /* key, with chunk and n_layers */

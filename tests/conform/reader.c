@@ -162,30 +162,72 @@ static void damage(unsigned threads)
 	reading_destroy(&f);
 }
 
+static void flip_replica(struct reading *f, uint32_t first, uint32_t step)
+{
+	for (uint32_t i = first; i < f->obj->n_chunks; i += step) {
+		unsigned codec;
+		const void *p;
+		size_t len;
+
+		CHECK(replica_find(f->rep, i, &codec, &p, &len));
+		if (len)
+			((uint8_t *)(uintptr_t)p)[len / 2] ^= 1;
+	}
+}
+
 /* A damaged replica is passed over while the object is good. */
 static void damaged_replica(void)
 {
 	struct reading_config c = { .tier = RTIER_MEM, .threads = 2 };
 	struct reading f;
 	struct read_state rs = { 0 };
+	struct reader_stats st;
+	uint64_t errors;
 	uint8_t *buf;
 
 	reading_create(&f, &c);
 	reading_replica(&f, 0, UINT32_MAX);
-	for (uint32_t i = 0; i < f.obj->n_chunks; i++) {
-		unsigned codec;
-		const void *p;
-		size_t len;
-
-		CHECK(replica_find(f.rep, i, &codec, &p, &len));
-		if (i % 2 && len)
-			((uint8_t *)(uintptr_t)p)[len / 2] ^= 1;
-	}
+	flip_replica(&f, 1, 2);
 	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
+	CHECK(replica_complete(f.rep)); /* nobody tries to add what is bad */
+	reader_stats(f.reader, &st);
+	CHECK((errors = st.checksum_errors) > 0);
+	reader_forget(f.reader, f.obj);
+	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
+	reader_stats(f.reader, &st);
+	CHECK_EQ(st.checksum_errors, errors); /* known by now */
 	CHECK((buf = malloc(f.size)) != NULL);
 	reader_forget(f.reader, f.obj);
 	CHECK_EQ(reader_decode_all(f.reader, &f.src, buf, f.size, NULL), 0);
 	CHECK(!memcmp(buf, f.data, f.size));
+	free(buf);
+	reading_destroy(&f);
+}
+
+/* A load of a damaged replica that another reader began is not the file's damage. */
+static void joined_damaged_replica(void)
+{
+	static const struct tobj_part parts[] = {
+		{ .len = 1u << 20, .chunk_bytes = 100003, .codec = CODEC_LZ4 },
+	};
+	struct reading_config c = { .tier = RTIER_MEM, .parts = parts, .n_parts = 1 };
+	struct read_state rs = { 0 };
+	struct reader_stats st;
+	struct reading f;
+	uint8_t *buf;
+
+	reading_create(&f, &c);
+	reading_replica(&f, 0, UINT32_MAX);
+	flip_replica(&f, 2, 1);
+	/* the serial twin: what is read ahead stays in the queue */
+	CHECK_EQ(reading_check(&f, &rs, 0, 100003, f.size, NULL), 0);
+	CHECK_EQ(reading_check(&f, &rs, 100003, 100003, f.size, NULL), 0);
+	f.src.rep = NULL; /* dropped meanwhile */
+	CHECK((buf = malloc(f.size)) != NULL);
+	CHECK_EQ(reader_copy(f.reader, &f.src, 200006, buf, f.size - 200006), 0);
+	CHECK(!memcmp(buf, f.data + 200006, f.size - 200006));
+	reader_stats(f.reader, &st);
+	CHECK(st.joined > 0 && st.checksum_errors > 0);
 	free(buf);
 	reading_destroy(&f);
 }
@@ -326,6 +368,7 @@ int main(void)
 	damage(2);
 	damage(0);
 	damaged_replica();
+	joined_damaged_replica();
 	forget_while_pinned();
 	tiny_window();
 	faults(2);
