@@ -152,6 +152,7 @@ static int read_sealed(struct ctx *c, struct file *f, uint64_t off, size_t len,
 int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 {
 	struct ctx *c = f->ctx;
+	ssize_t got;
 	int code;
 
 	r->n = 0;
@@ -160,9 +161,8 @@ int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 	if (len > r->scratch_len)
 		len = r->scratch_len;
 	gate_enter(&c->gate, false);
-	if (f->mode == SERVE_PASSTHROUGH_DIRECT) {
-		ssize_t got = serving_read(c, r->scratch, len, off);
-
+	got = f->mode == SERVE_PASSTHROUGH_DIRECT ? serving_read(c, r->scratch, len, off) : -ENOENT;
+	if (got != -ENOENT) {
 		code = got < 0 ? (int)got : one_slice(r, (size_t)got);
 	} else if (c->rec.state == KVFS_RECORD_PLAIN) {
 		code = read_plain(c, off, len, r);

@@ -6,15 +6,22 @@
  *
  *  open now            | read-only open        | open for writing
  *  --------------------+-----------------------+---------------------------
- *  nothing, plain      | passthrough (tree)    | passthrough (tree) when writes
- *                      |                       | need not be seen, else stream
- *  nothing, copy ready | passthrough (copy)    | stream; the copy is dropped
+ *  nothing, plain      | passthrough (tree);   | passthrough (tree) when writes
+ *                      | strictwrite: stream   | need not be seen, else stream
+ *  nothing, copy ready | passthrough (copy)    | stream; the first write drops
+ *                      |                       | the copy
+ *  nothing, but copy   | passthrough (copy)    | passthrough-direct (copy)
+ *  mapped              |                       |
  *  nothing, sealed     | stream or cached      | stream or cached
- *  passthrough (tree)  | passthrough (tree)    | passthrough (tree)
- *  passthrough (copy)  | passthrough (copy)    | passthrough-direct: requests
- *                      |                       | come here, mappings to the copy
+ *  passthrough (tree)  | passthrough (tree)    | passthrough (tree) when writes
+ *                      |                       | need not be seen, else direct
+ *  passthrough (copy)  | passthrough (copy)    | passthrough-direct (copy)
  *  stream or cached    | stream or cached      | stream or cached
  *
+ * Passthrough-direct: requests come here, mappings go to the backing file. What
+ * a mapped copy does beside changes of the file is at the head of serving.c; a
+ * file is sealed only when nobody has it open or mapped. Edge by edge tested by
+ * tests/fs/modes.sh.
  * O_DIRECT is never served by SERVE_STREAM: without FOPEN_DIRECT_IO the kernel
  * keeps several of its requests in flight.
  * A seal in flight gives up when its file is opened; its lease is dropped here,
@@ -39,7 +46,22 @@ static bool opens_for_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
+static bool passes(const struct file *f)
+{
+	return f->mode == SERVE_PASSTHROUGH || f->mode == SERVE_PASSTHROUGH_DIRECT;
+}
+
 /* ---- mode ----------------------------------------------------------------- */
+
+/* May the kernel write to the tree file by itself? Lock held. */
+static bool may_write_past(const struct ctx *c)
+{
+	struct store *st = c->st;
+
+	return (st->paths & PATH_PASSTHROUGH_WRITE) && !st->cfg.strictwrite && c->fd_writable &&
+	       space_free(st) > st->cfg.reserve_bytes +
+					space_seal_room(atomic_load(&st->ssd_limit));
+}
 
 /* May this open begin passthrough, and to what? Lock held. */
 static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIRES(&c->lock)
@@ -56,14 +78,9 @@ static bool may_pass(struct ctx *c, const struct file *f, bool *ret_copy) REQUIR
 	}
 	if (c->others > 0 || !st->k || !(st->paths & PATH_PASSTHROUGH_READ) || c->fd < 0)
 		return false;
-	if (c->state == CTX_PLAIN && c->rec.state == KVFS_RECORD_PLAIN) {
-		if (!f->writes)
-			return true;
-		return (st->paths & PATH_PASSTHROUGH_WRITE) && !st->cfg.strictwrite &&
-		       c->fd_writable &&
-		       space_free(st) > st->cfg.reserve_bytes +
-						space_seal_room(atomic_load(&st->ssd_limit));
-	}
+	if (c->state == CTX_PLAIN && c->rec.state == KVFS_RECORD_PLAIN)
+		/* strict: a writer beside the reader could not be kept from mapping it */
+		return f->writes ? may_write_past(c) : !st->cfg.strictwrite;
 	*ret_copy = true;
 	return c->copy && !f->writes && c->state == CTX_SEALED;
 }
@@ -77,14 +94,15 @@ static void other_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 									     SERVE_CACHED;
 }
 
-/* A writer's requests come to us, so that the file and its copy both follow. */
+/* A writer's requests come to us, so that the file and its copy both follow, or
+ * that there is room for what is written to the tree file. */
 static void pass_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 {
 	f->mode = SERVE_PASSTHROUGH;
-	if (!c->backing_is_copy)
+	if (!f->writes)
 		return;
-	c->copy_shared |= f->writes;
-	if (f->writes)
+	c->copy_shared |= c->backing_is_copy;
+	if (c->backing_is_copy || !may_write_past(c))
 		f->mode = SERVE_PASSTHROUGH_DIRECT;
 }
 
@@ -414,7 +432,7 @@ static void settle_written(struct file *f)
 	if (c->fd >= 0 && fstat(c->fd, &sb) == 0) {
 		sealed = c->rec.state != KVFS_RECORD_PLAIN;
 		lock_acquire(&c->lock);
-		if (f->mode == SERVE_PASSTHROUGH && !c->backing_is_copy)
+		if (passes(f) && !c->backing_is_copy)
 			c->dirty = true;
 		named = !c->unlinked;
 		lock_release(&c->lock);
@@ -497,7 +515,7 @@ void store_release(struct file *f)
 	lock_acquire(&c->lock);
 	c->opens--;
 	c->writers -= f->writes;
-	if (f->mode == SERVE_PASSTHROUGH || f->mode == SERVE_PASSTHROUGH_DIRECT) {
+	if (passes(f)) {
 		if (--c->passthrough == 0) {
 			backing_id = c->backing_id;
 			c->backing_id = 0;

@@ -150,7 +150,7 @@ enum serve_mode {
 	SERVE_CACHED,      /* the kernel's page cache */
 	SERVE_PASSTHROUGH, /* reads and writes go to backing_id by the kernel */
 	/* reads and writes come to us, mappings go to backing_id: a writer beside
-	 * passthrough readers (FOPEN_PASSTHROUGH|FOPEN_DIRECT_IO) */
+	 * passthrough readers that must be seen (FOPEN_PASSTHROUGH|FOPEN_DIRECT_IO) */
 	SERVE_PASSTHROUGH_DIRECT,
 };
 struct open_reply {
