@@ -121,10 +121,11 @@ static int read_overlay(struct ctx *c, uint64_t off, size_t len, struct read_rep
 /*
  * Damage further on cuts a reply short. The kernel takes a short reply as end of
  * file: its page cache, which mappings of streamed files use too, would show
- * zeros behind it. So the whole request fails, with what is wrong there.
+ * zeros behind it. So the whole request fails, with what is wrong there; -EAGAIN
+ * when nothing is, now.
  */
-static int read_sealed(struct ctx *c, struct file *f, uint64_t off, size_t len,
-		       struct read_reply *r)
+static int read_sealed_once(struct ctx *c, struct file *f, uint64_t off, size_t len,
+			    struct read_reply *r)
 {
 	struct reader *rd = c->st->reader;
 	struct read_source src;
@@ -142,11 +143,22 @@ static int read_sealed(struct ctx *c, struct file *f, uint64_t off, size_t len,
 		code = reader_read(rd, &src, &f->rs, at, len - (size_t)(at - off), c->size, r);
 		if (code == 0) {
 			reader_done(rd, r);
-			code = -EIO;
+			code = -EAGAIN;
 		}
 	}
 	replica_put(src.rep);
 	return code;
+}
+
+/* What fails once and not again (the device, memory) is not told: once more. */
+static int read_sealed(struct ctx *c, struct file *f, uint64_t off, size_t len,
+		       struct read_reply *r)
+{
+	int code = read_sealed_once(c, f, off, len, r);
+
+	if (code == -EAGAIN)
+		code = read_sealed_once(c, f, off, len, r);
+	return code == -EAGAIN ? -EIO : code;
 }
 
 int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/units.h"
 #include "store/fetch.h"
@@ -226,9 +227,11 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 static int get_chunk(struct reader *r, const struct read_source *src, uint32_t chunk,
 		     struct read_reply *held, struct slot **ret)
 {
-	bool of_rep;
-	int err = pin_chunk(r, src, src->rep, chunk, held, &of_rep, ret);
+	bool of_rep = false;
+	int err = FAULT_POINT("read.chunk");
 
+	if (!err)
+		err = pin_chunk(r, src, src->rep, chunk, held, &of_rep, ret);
 	/* Ends: only who looked before a replica's chunk was known as bad still loads it. */
 	while (err && of_rep)
 		err = pin_chunk(r, src, NULL, chunk, held, &of_rep, ret);

@@ -42,6 +42,16 @@ expect_eq $(($(find "$STORE/objects" -mindepth 2 -maxdepth 2 | wc -l) +
 	"$objects" "objects kept"
 mount_fs "${opts[@]},damage=hide"
 expect_eq "$(find "$MNT" -name f -size +4k | wc -l)" $((190 - n)) "whole files"
+kvdata bf16 4000000 7 "$T/once"
+cp "$T/once" "$MNT/once"
+expect setfattr -n user.kvcache.seal -v 1 "$MNT/once"
+umount_fs
+
+# what the device fails once, in the middle of a request, is no error to anybody
+KVCACHEFS_FAULT=read.chunk:2=eio mount_fs "${opts[@]},paths=stream"
+expect dd if="$MNT/once" of="$T/back" bs=1M status=none
+expect_same "$T/once" "$T/back"
+expect_eq "$(metric damage)" 0 "damage counted"
 umount_fs
 
 case_end
