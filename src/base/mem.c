@@ -55,6 +55,32 @@ static size_t mem_page_len(size_t len)
 	return len ? (size_t)round_up_u64(len, KVFS_PAGE) : KVFS_PAGE;
 }
 
+static void *mem_map(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Huge pages begin at multiples of their size, which not every kernel chooses. */
+static void *mem_map_aligned(size_t len)
+{
+	size_t skip;
+	char *p;
+
+	if (len > SIZE_MAX - MEM_HUGE_BYTES)
+		return NULL;
+	p = mem_map(len + MEM_HUGE_BYTES);
+	if (!p)
+		return NULL;
+	skip = (size_t)(round_up_u64((uintptr_t)p, MEM_HUGE_BYTES) - (uintptr_t)p);
+	/* cutting a mapping short fails only for want of memory: then it stays longer */
+	if (skip && munmap(p, skip) < 0)
+		return p;
+	(void)munmap(p + skip + len, MEM_HUGE_BYTES - skip);
+	return p + skip;
+}
+
 void *mem_alloc_pages(size_t len)
 {
 	size_t plen = mem_page_len(len);
@@ -62,8 +88,8 @@ void *mem_alloc_pages(size_t len)
 
 	if (plen < len || fault_hit(FAULT_ALLOC))
 		return NULL;
-	p = mmap(NULL, plen, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
+	p = plen < MEM_HUGE_BYTES ? mem_map(plen) : mem_map_aligned(plen);
+	if (!p)
 		return NULL;
 	/* Hints: a kernel without them only costs speed or a larger dump. */
 	if (plen >= MEM_HUGE_BYTES)

@@ -29,48 +29,161 @@ unsigned pages_class(const struct pages *p, size_t len)
 	return cls;
 }
 
-static struct pbuf *make(struct pages *p, unsigned cls, bool force)
+/* ---- slabs ------------------------------------------------------------------ */
+
+#define SLAB_UNIT (2u << 20)       /* a huge page */
+#define SLAB_UNITS_MAX 3u
+#define SLAB_BUFS_MAX 24u          /* of 256 KiB in SLAB_UNITS_MAX units */
+#define SLAB_CAP_MIN (256u << 10)  /* smaller buffers are on their own */
+#define SLAB_POOL_MIN (8u << 20)   /* smaller pools have none */
+
+/* Memory that several buffers of one class share: made and given back at once. */
+struct pslab {
+	uint8_t *p;      /* owned */
+	size_t bytes;
+	unsigned n, idle; /* buffers; of them in the free list */
+	struct pbuf *of[SLAB_BUFS_MAX];
+};
+
+/* One buffer on its own, or a slab of as many huge pages as are filled best, within
+ * @room bytes. */
+static struct pages_shape shape_of(const struct pages *p, unsigned cls, uint64_t room)
 {
 	size_t cap = class_bytes(p, cls);
-	struct pbuf *b;
+	struct pages_shape s = { cls, 1, cap };
 
-	if (force)
-		budget_force(p->budget, p->use, cap);
-	else if (budget_take(p->budget, p->use, cap))
-		return NULL;
-	b = mem_zalloc(p->head_bytes);
+	if (!p->slabs || cap < SLAB_CAP_MIN || cap > SLAB_UNIT)
+		return s;
+	for (unsigned k = 1; k <= SLAB_UNITS_MAX && k * SLAB_UNIT <= room; k++) {
+		size_t bytes = (size_t)k * SLAB_UNIT;
+		unsigned n = (unsigned)(bytes / cap);
+
+		if (n > 1 && (s.n == 1 || n * cap * s.bytes > s.n * cap * bytes))
+			s = (struct pages_shape){ cls, n, bytes };
+	}
+	return s;
+}
+
+static struct pbuf *head_create(struct pages *p, unsigned cls)
+{
+	struct pbuf *b = mem_zalloc(p->head_bytes);
+
 	if (!b)
-		goto err_give;
-	b->p = mem_alloc_pages(cap);
-	if (!b->p)
-		goto err_free;
+		return NULL;
 	list_init(&b->link);
-	b->cap_bytes = cap;
+	b->cap_bytes = class_bytes(p, cls);
 	b->cls = (uint8_t)cls;
 	return b;
-err_free:
-	mem_free(b);
-err_give:
-	budget_give(p->budget, p->use, cap);
+}
+
+static void slab_destroy(struct pslab *s)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		mem_free(s->of[i]);
+	mem_free_pages(s->p, s->bytes);
+	mem_free(s);
+}
+
+static struct pbuf *slab_create(struct pages *p, const struct pages_shape *shape)
+{
+	struct pslab *s = mem_zalloc(sizeof(*s));
+
+	assert(shape->n <= SLAB_BUFS_MAX);
+	if (!s)
+		return NULL;
+	s->bytes = shape->bytes;
+	s->p = mem_alloc_pages(shape->bytes);
+	for (; s->p && s->n < shape->n; s->n++) {
+		struct pbuf *b = head_create(p, shape->cls);
+
+		if (!b)
+			break;
+		b->p = s->p + s->n * b->cap_bytes;
+		b->slab = s;
+		s->of[s->n] = b;
+	}
+	if (s->n == shape->n)
+		return s->of[0];
+	slab_destroy(s);
 	return NULL;
 }
 
+/* ---- buffers ---------------------------------------------------------------- */
+
+static struct pbuf *plain_create(struct pages *p, unsigned cls)
+{
+	struct pbuf *b = head_create(p, cls);
+
+	if (!b)
+		return NULL;
+	b->p = mem_alloc_pages(b->cap_bytes);
+	if (b->p)
+		return b;
+	mem_free(b);
+	return NULL;
+}
+
+/* More than one buffer: in a slab. */
+static struct pbuf *make(struct pages *p, const struct pages_shape *s, bool force)
+{
+	struct pbuf *b;
+
+	if (force)
+		budget_force(p->budget, p->use, s->bytes);
+	else if (budget_take(p->budget, p->use, s->bytes))
+		return NULL;
+	b = s->n > 1 ? slab_create(p, s) : plain_create(p, s->cls);
+	if (!b)
+		budget_give(p->budget, p->use, s->bytes);
+	return b;
+}
+
+static size_t held_of(const struct pbuf *b)
+{
+	return b->slab ? b->slab->bytes : b->cap_bytes;
+}
+
+/* A buffer on its own, or its whole slab. */
 static void destroy(struct pages *p, struct pbuf *b)
 {
+	budget_give(p->budget, p->use, held_of(b));
+	if (b->slab) {
+		slab_destroy(b->slab);
+		return;
+	}
 	mem_free_pages(b->p, b->cap_bytes);
-	budget_give(p->budget, p->use, b->cap_bytes);
 	mem_free(b);
 }
 
-static int reserve(struct pages *p, size_t len)
+/* Takes an idle buffer, with the rest of its slab, out of the free list. False:
+ * another one of the slab is in use. */
+static bool take_out(struct pages *p, struct pbuf *b)
 {
-	struct pbuf *b = make(p, pages_class(p, len), false);
+	struct pslab *s = b->slab;
+
+	if (s && s->idle < s->n)
+		return false;
+	for (unsigned i = 0; s && i < s->n; i++)
+		list_del(&s->of[i]->link);
+	if (!s)
+		list_del(&b->link);
+	p->held_bytes -= held_of(b);
+	return true;
+}
+
+static int reserve(struct pages *p, size_t len, unsigned n)
+{
+	unsigned cls = pages_class(p, len);
+	struct pages_shape s = { cls, n, n * class_bytes(p, cls) };
+	struct pbuf *b = make(p, &s, false);
 
 	if (!b)
 		return -ENOMEM;
+	for (unsigned i = 0; b->slab && i < n; i++)
+		b->slab->of[i]->reserved = true;
 	b->reserved = true;
-	p->held_bytes += b->cap_bytes;
-	list_add_head(&p->free[b->cls], &b->link);
+	p->held_bytes += s.bytes;
+	pages_add(p, b);
 	return 0;
 }
 
@@ -83,15 +196,15 @@ int pages_init(struct pages *p, struct budget *b, enum budget_use use, size_t he
 	*p = (struct pages) {
 		.budget = b, .use = use, .head_bytes = head_bytes, .slack_bytes = slack_bytes,
 		.largest_bytes = largest, .max_bytes = max_bytes,
+		.slabs = max_bytes >= SLAB_POOL_MIN,
 	};
 	for (unsigned i = 0; i < PAGES_CLASSES; i++)
 		list_init(&p->free[i]);
 	n = n < 1 ? 1 : n > PAGES_RESERVE_N ? PAGES_RESERVE_N : n;
-	while (n-- && !err)
-		err = reserve(p, PAGES_RESERVE_LEN);
+	err = reserve(p, PAGES_RESERVE_LEN, (unsigned)n);
 	if (!err && max_bytes >= PAGES_LARGEST_FROM) {
 		p->has_largest = true;
-		err = reserve(p, largest);
+		err = reserve(p, largest, 1);
 	}
 	if (err)
 		pages_fini(p);
@@ -108,7 +221,9 @@ bool pages_wants_largest(struct pages *p, size_t len)
 
 struct pbuf *pages_make_largest(struct pages *p)
 {
-	struct pbuf *b = make(p, pages_class(p, p->largest_bytes), true);
+	unsigned cls = pages_class(p, p->largest_bytes);
+	struct pages_shape s = { cls, 1, class_bytes(p, cls) };
+	struct pbuf *b = make(p, &s, true);
 
 	if (b)
 		b->reserved = true;
@@ -127,11 +242,12 @@ void pages_add_largest(struct pages *p, struct pbuf *b)
 void pages_fini(struct pages *p)
 {
 	for (unsigned i = 0; i < PAGES_CLASSES; i++) {
-		list_for_each_safe(l, tmp, &p->free[i]) {
-			struct pbuf *b = container_of(l, struct pbuf, link);
+		while (!list_empty(&p->free[i])) {
+			struct pbuf *b = container_of(p->free[i].next, struct pbuf, link);
+			bool all = take_out(p, b);
 
-			p->held_bytes -= b->cap_bytes;
-			list_del(l);
+			assert(all);
+			(void)all;
 			destroy(p, b);
 		}
 	}
@@ -149,6 +265,8 @@ struct pbuf *pages_take(struct pages *p, size_t len, bool any_class, bool reserv
 			if (b->reserved && !reserve)
 				continue;
 			list_del(l);
+			if (b->slab)
+				b->slab->idle--;
 			return b;
 		}
 	}
@@ -157,6 +275,8 @@ struct pbuf *pages_take(struct pages *p, size_t len, bool any_class, bool reserv
 
 void pages_give(struct pages *p, struct pbuf *b)
 {
+	if (b->slab)
+		b->slab->idle++;
 	/* Reserved ones last, so that they stay for those who may not wait. */
 	if (b->reserved)
 		list_add_tail(&p->free[b->cls], &b->link);
@@ -164,24 +284,47 @@ void pages_give(struct pages *p, struct pbuf *b)
 		list_add_head(&p->free[b->cls], &b->link);
 }
 
-bool pages_may_grow(struct pages *p, size_t len)
+void pages_add(struct pages *p, struct pbuf *b)
 {
-	size_t cap = class_bytes(p, pages_class(p, len));
+	struct pslab *s = b->slab;
 
-	if (p->held_bytes > p->max_bytes || cap > p->max_bytes - p->held_bytes)
+	if (!s)
+		pages_give(p, b);
+	for (unsigned i = 0; s && i < s->n; i++)
+		pages_give(p, s->of[i]);
+}
+
+bool pages_may_grow(struct pages *p, size_t len, struct pages_shape *ret)
+{
+	uint64_t room = p->held_bytes < p->max_bytes ? p->max_bytes - p->held_bytes : 0;
+
+	*ret = shape_of(p, pages_class(p, len), room);
+	if (ret->bytes > room)
 		return false;
-	p->held_bytes += cap;
+	p->held_bytes += ret->bytes;
 	return true;
 }
 
-struct pbuf *pages_grow(struct pages *p, size_t len)
+struct pbuf *pages_grow(struct pages *p, const struct pages_shape *s)
 {
-	return make(p, pages_class(p, len), false);
+	return make(p, s, false);
 }
 
-void pages_grow_failed(struct pages *p, size_t len)
+void pages_grow_failed(struct pages *p, const struct pages_shape *s)
 {
-	p->held_bytes -= class_bytes(p, pages_class(p, len));
+	p->held_bytes -= s->bytes;
+}
+
+/* The first idle buffer of a class that may go, taken out. */
+static struct pbuf *idle_of(struct pages *p, unsigned cls)
+{
+	list_for_each(l, &p->free[cls]) {
+		struct pbuf *b = container_of(l, struct pbuf, link);
+
+		if (!b->reserved && take_out(p, b))
+			return b;
+	}
+	return NULL;
 }
 
 uint64_t pages_idle(struct pages *p, uint64_t bytes, struct list *out)
@@ -189,17 +332,11 @@ uint64_t pages_idle(struct pages *p, uint64_t bytes, struct list *out)
 	uint64_t got = 0;
 
 	for (unsigned i = 0; i < PAGES_CLASSES && got < bytes; i++) {
-		list_for_each_safe(l, tmp, &p->free[i]) {
-			struct pbuf *b = container_of(l, struct pbuf, link);
+		struct pbuf *b;
 
-			if (b->reserved)
-				continue;
-			list_del(l);
-			list_add_tail(out, l);
-			p->held_bytes -= b->cap_bytes;
-			got += b->cap_bytes;
-			if (got >= bytes)
-				break;
+		while (got < bytes && (b = idle_of(p, i)) != NULL) {
+			list_add_tail(out, &b->link);
+			got += held_of(b);
 		}
 	}
 	return got;

@@ -251,18 +251,19 @@ static struct pbuf *take_warm(struct window *w, size_t len) REQUIRES(w->lock)
 /* Makes a buffer without the lock. -EAGAIN when there is one now. */
 static int grow(struct window *w, struct pages *p, size_t len) REQUIRES(w->lock)
 {
+	struct pages_shape shape;
 	struct pbuf *b;
 
-	if (!pages_may_grow(p, len))
+	if (!pages_may_grow(p, len, &shape))
 		return -EBUSY;
 	lock_release(&w->lock);
-	b = pages_grow(p, len);
+	b = pages_grow(p, &shape);
 	lock_acquire(&w->lock);
 	if (!b) {
-		pages_grow_failed(p, len);
+		pages_grow_failed(p, &shape);
 		return -EBUSY;
 	}
-	pages_give(p, b);
+	pages_add(p, b);
 	notify(w);
 	return -EAGAIN;
 }
