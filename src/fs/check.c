@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/mountinfo.h"
+
 #include "base/mem.h"
 
 static int take_path(char **field, char *resolved)
@@ -75,27 +77,28 @@ static int check_store(struct options *o, struct sbuf *why)
 	return r;
 }
 
+struct taken {
+	const char *path;
+	char *source;
+	size_t len;
+};
+
+static bool is_taken(const struct mountinfo *m, void *arg)
+{
+	struct taken *t = arg;
+
+	if (strcmp(m->type, "fuse.kvcachefs") != 0 || strcmp(m->where, t->path) != 0)
+		return false;
+	snprintf(t->source, t->len, "%s", m->source);
+	return true;
+}
+
 /* A kvcachefs is mounted there already: its source in @source. */
 static bool mounted_already(const char *path, char *source, size_t len)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[8192], where[4096], from[4096];
-	bool found = false;
+	struct taken t = { path, source, len };
 
-	if (!f)
-		return false;
-	while (!found && fgets(line, sizeof(line), f)) {
-		const char *sep = strstr(line, " - fuse.kvcachefs ");
-
-		if (sep && sscanf(line, "%*d %*d %*s %*s %4095s", where) == 1 &&
-		    strcmp(where, path) == 0 &&
-		    sscanf(sep, " - fuse.kvcachefs %4095s", from) == 1) {
-			snprintf(source, len, "%s", from);
-			found = true;
-		}
-	}
-	fclose(f);
-	return found;
+	return mountinfo_each(is_taken, &t);
 }
 
 static int check_mountpoint(struct options *o, struct sbuf *why)

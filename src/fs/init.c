@@ -16,7 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/io.h"
+#include "base/mountinfo.h"
 
 #define READAHEAD_KB 4096
 #define MAX_BACKGROUND 64
@@ -125,35 +125,31 @@ static void probe_passthrough(struct fs *fs)
 	close(fd);
 }
 
-/* "MAJ:MIN" of our mount: the last line of mountinfo with our mountpoint. */
-static bool find_device(const char *mountpoint, char *dev, size_t len)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[8192], majmin[32], where[4096];
-	bool found = false;
+struct device {
+	const char *mountpoint;
+	char dev[32];
+};
 
-	if (!f)
-		return false;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%*d %*d %31s %*s %4095s", majmin, where) != 2)
-			continue;
-		if (strcmp(where, mountpoint) == 0 && strstr(line, " - fuse")) {
-			snprintf(dev, len, "%s", majmin);
-			found = true;
-		}
-	}
-	fclose(f);
-	return found;
+/* The last one there is ours. */
+static bool device_of(const struct mountinfo *m, void *arg)
+{
+	struct device *d = arg;
+
+	if (strncmp(m->type, "fuse", 4) == 0 && strcmp(m->where, d->mountpoint) == 0)
+		snprintf(d->dev, sizeof(d->dev), "%s", m->device);
+	return false;
 }
 
 static void raise_readahead(struct fs *fs)
 {
-	char dev[32], path[96], text[16];
+	struct device d = { .mountpoint = fs->opt->mountpoint };
+	char path[96], text[16];
 	int fd, n;
 
-	if (!find_device(fs->opt->mountpoint, dev, sizeof(dev)))
+	(void)mountinfo_each(device_of, &d); /* always goes through all */
+	if (!d.dev[0])
 		return;
-	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", dev);
+	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", d.dev);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;

@@ -73,6 +73,13 @@ refused 'mountpoint .* is in use' "$T/store2" "$MNT"
 refused "$FS_PID" "$STORE" "$T/mnt2"
 umount_fs
 
+# names with spaces
+mkdir "$T/m n t"
+MNT="$T/m n t" mount_fs -o "dram=64M"
+refused 'mountpoint .*/m n t is in use: .*/store is' "$T/store2" "$T/m n t"
+[ "$(id -u)" != 0 ] || ! grep -q 'needs root' "$T/m n t/.kvcachefs/status" || fail "the mount was not found"
+MNT="$T/m n t" umount_fs
+
 # In the background: the parent returns when the mount works, and the daemon ends.
 "$KVCACHEFS" "$STORE" "$MNT" || fail "cannot mount in the background"
 grep -q '^store ' "$MNT/.kvcachefs/status" || fail "no status right after the start"

@@ -9,25 +9,10 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/mountinfo.h"
 #include "ctl.h"
 
 #define CONTROL_MAX (64u << 20)
-
-/* Mountinfo writes space, tab, newline and backslash as \ooo. */
-static void unescape(char *s)
-{
-	char *out = s;
-
-	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] && s[3]) {
-			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*out++ = *s;
-		}
-	}
-	*out = '\0';
-}
 
 static bool within(const char *path, const char *dir)
 {
@@ -37,37 +22,19 @@ static bool within(const char *path, const char *dir)
 	       (path[len] == '/' || !path[len] || (len == 1 && dir[0] == '/'));
 }
 
-/* Calls @cb with every mountpoint of this type; stops when it returns true. */
-static bool each_mount(bool (*cb)(const char *where, void *arg), void *arg)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char line[8192], where[4096];
-	bool found = false;
-
-	if (!f)
-		return false;
-	while (!found && fgets(line, sizeof(line), f)) {
-		if (!strstr(line, " - fuse.kvcachefs "))
-			continue;
-		if (sscanf(line, "%*d %*d %*s %*s %4095s", where) != 1)
-			continue;
-		unescape(where);
-		found = cb(where, arg);
-	}
-	fclose(f);
-	return found;
-}
-
 struct best {
 	const char *path;
 	char *mount; /* the longest that contains path */
 	unsigned count;
 };
 
-static bool consider(const char *where, void *arg)
+static bool consider(const struct mountinfo *m, void *arg)
 {
+	const char *where = m->where;
 	struct best *b = arg;
 
+	if (strcmp(m->type, "fuse.kvcachefs") != 0)
+		return false;
 	b->count++;
 	if (b->path && !within(b->path, where))
 		return false;
@@ -87,7 +54,7 @@ char *mount_of(const char *path)
 		ctl_error("%s: %s", path, strerror(errno));
 		return NULL;
 	}
-	(void)each_mount(consider, &b); /* always goes through all */
+	(void)mountinfo_each(consider, &b); /* always goes through all */
 	free(real);
 	if (!b.mount)
 		ctl_error("%s does not lie in a mounted kvcachefs", path);
@@ -98,7 +65,7 @@ char *mount_only(void)
 {
 	struct best b = { .path = NULL };
 
-	(void)each_mount(consider, &b); /* always goes through all */
+	(void)mountinfo_each(consider, &b); /* always goes through all */
 	if (b.count == 1)
 		return b.mount;
 	mem_free(b.mount);
