@@ -13,7 +13,7 @@
  *         ACTION: write-only, done when set returns
  *   on    what has it: FILE regular files, TREE those and directories, ROOT the
  *         root of the mount
- *   set   NOBODY, OWNER (of the file, or root)
+ *   set   NOBODY, OWNER (of the file, or root), MOUNTER (who runs the daemon, or root)
  *   value what it holds or takes: BYTES, COUNT, NUMBER, FLAG (1 or 0), LEVEL
  *         0..1, SECONDS (>= 0), TEXT, or choices
  */
@@ -58,9 +58,9 @@
 	X(EVICT, "evict", ACTION, FILE, OWNER, "FLAG", "remove the file as a full store would") \
 	X(SEAL, "seal", ACTION, FILE, OWNER, "FLAG", "encode now and wait")                     \
 	X(UNSEAL, "unseal", ACTION, FILE, OWNER, "FLAG", "back to plain bytes")                 \
-	X(DRAM, "dram", ACTION, ROOT, OWNER, "BYTES", "limit of memory; reading shows it")      \
-	X(SSD, "ssd", ACTION, ROOT, OWNER, "BYTES", "limit of storage; reading shows it")       \
-	X(SCRUB, "scrub", ACTION, ROOT, OWNER, "FLAG",                                          \
+	X(DRAM, "dram", ACTION, ROOT, MOUNTER, "BYTES", "limit of memory; reading shows it")    \
+	X(SSD, "ssd", ACTION, ROOT, MOUNTER, "BYTES", "limit of storage; reading shows it")     \
+	X(SCRUB, "scrub", ACTION, ROOT, MOUNTER, "FLAG",                                          \
 	  "verify everything in the background; reading shows how far it is")
 
 enum kvcachefs_xattr_kind {
@@ -74,7 +74,11 @@ enum kvcachefs_xattr_on {
 	KVCACHEFS_XATTR_TREE = 3,
 	KVCACHEFS_XATTR_ROOT = 4,
 };
-enum kvcachefs_xattr_set { KVCACHEFS_XATTR_NOBODY, KVCACHEFS_XATTR_OWNER };
+enum kvcachefs_xattr_set {
+	KVCACHEFS_XATTR_NOBODY,
+	KVCACHEFS_XATTR_OWNER,
+	KVCACHEFS_XATTR_MOUNTER,
+};
 
 enum kvcachefs_xattr_id {
 #define X(id, name, kind, on, set, value, help) KVCACHEFS_XATTR_ID_##id,

@@ -215,6 +215,20 @@ static int option_bad(const struct option_def *d, const char *v, struct sbuf *wh
 	return -EINVAL;
 }
 
+int options_check_bytes(const char *name, uint64_t bytes, struct sbuf *why)
+{
+	const struct option_def *d = option_find(name);
+
+	if (d && (double)bytes >= d->min && (double)bytes <= d->max)
+		return 0;
+	sbuf_adds(why, "takes a size");
+	if (d && d->min > 0) {
+		sbuf_adds(why, " of at least ");
+		sbuf_add_bytes(why, (unsigned long long)d->min);
+	}
+	return -EINVAL;
+}
+
 static int option_unknown(const char *name, struct sbuf *why)
 {
 	sbuf_addf(why, "unknown option '%s'; known are ", name);

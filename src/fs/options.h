@@ -62,6 +62,9 @@ WUR int options_init(struct options *o, uint64_t dram_total_bytes);
  * the value and what is allowed; -ENOMEM. */
 WUR int options_parse(struct options *o, int argc, char **argv, uint64_t dram_total_bytes,
 		      struct sbuf *why);
+/* Does option @name, of type BYTES or SHARE, allow @bytes? -EINVAL with what it takes
+ * in @why. */
+WUR int options_check_bytes(const char *name, uint64_t bytes, struct sbuf *why);
 void options_fini(struct options *o);
 void options_help(struct sbuf *out);
 /* "name=value" of every option in force, one line each. */

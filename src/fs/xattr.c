@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/units.h"
 #include "layouts/layout.h"
@@ -234,10 +235,12 @@ static int check_value(const struct xattr_change *c, struct sbuf *why)
 		return units_parse_double(v, 0, 1e9, &d) < 0
 			       ? refuse(why, -EINVAL, "takes seconds from 0 to 1e9")
 			       : 0;
-	if (strcmp(want, "BYTES") == 0)
+	if (strcmp(want, "BYTES") == 0) /* the option of the same name */
 		return units_parse_bytes(v, &u) < 0
 			       ? refuse(why, -EINVAL, "takes a size such as 8G")
-			       : 0;
+			       : options_check_bytes(xattr_table[c->id].name +
+							strlen(KVCACHEFS_XATTR_PREFIX),
+						     u, why);
 	if (check_choice(want, v) == 0)
 		return 0;
 	sbuf_addf(why, "takes one of %s", want);
@@ -261,7 +264,9 @@ int xattr_check(const struct xattr_change *c, const struct stat *attr, struct sb
 			      : d->on == KVCACHEFS_XATTR_FILE
 				      ? "only regular files have it"
 				      : "only files and directories have it");
-	if (c->who != 0 && c->who != attr->st_uid)
+	if (d->set == KVCACHEFS_XATTR_MOUNTER && c->who != 0 && c->who != geteuid())
+		return refuse(why, -EPERM, "only root and who mounted it may set it");
+	if (d->set == KVCACHEFS_XATTR_OWNER && c->who != 0 && c->who != attr->st_uid)
 		return refuse(why, -EPERM, "only the owner or root may set it");
 	return check_value(c, why);
 }
@@ -308,8 +313,13 @@ static int apply_pin(const struct xattr_change *c, bool on)
 		r = xattr_remove(c->fs, c->node, c->id, c->who);
 		return r == -ENODATA ? 0 : r;
 	}
+	r = apply_setting(c);
+	if (r < 0)
+		return r;
 	r = store_pin(c->fs->st, c->node, c->who, true);
-	return r < 0 ? r : apply_setting(c);
+	if (r < 0) /* not pinned: do not say so; what was there before was a pin too */
+		err_ignore(store_removexattr(c->fs->st, c->node, xattr_table[c->id].name));
+	return r;
 }
 
 /* An action switched "off" asks for nothing. */

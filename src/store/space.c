@@ -215,9 +215,20 @@ int store_evict(struct store *st, struct node *n)
 	return evict_one(st, node_ino(n));
 }
 
+uint64_t space_limit_of(struct store *st, uint64_t ssd_bytes)
+{
+	struct statvfs sv;
+
+	if (ssd_bytes)
+		return ssd_bytes;
+	if (fstatvfs(st->tree_fd, &sv) < 0)
+		return UINT64_MAX / 2;
+	return (uint64_t)sv.f_blocks * sv.f_frsize;
+}
+
 int store_set_limit(struct store *st, bool dram, uint64_t bytes)
 {
-	if (bytes < (dram ? 64ull << 20 : 1ull << 20))
+	if (dram && bytes < 16ull << 20)
 		return -EINVAL;
 	if (dram) {
 		uint64_t over;
@@ -228,7 +239,7 @@ int store_set_limit(struct store *st, bool dram, uint64_t bytes)
 			err_ignore(space_dram(st, 1, NULL)); /* as far as it goes */
 		return 0;
 	}
-	atomic_store(&st->ssd_limit, bytes);
+	atomic_store(&st->ssd_limit, space_limit_of(st, bytes));
 	space_trim(st, 1);
 	return 0;
 }

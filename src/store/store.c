@@ -105,17 +105,6 @@ static int open_memory(struct store *st, struct sbuf *why)
 	return r;
 }
 
-static uint64_t ssd_limit_of(struct store *st)
-{
-	struct statvfs sv;
-
-	if (st->cfg.ssd_bytes)
-		return st->cfg.ssd_bytes;
-	if (fstatvfs(st->tree_fd, &sv) < 0)
-		return UINT64_MAX / 2;
-	return (uint64_t)sv.f_blocks * sv.f_frsize;
-}
-
 static int copy_config(struct store *st, const struct store_config *cfg)
 {
 	st->cfg = *cfg;
@@ -171,7 +160,7 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 	}
 	meta_totals(st->meta, &totals);
 	atomic_store(&st->ssd_used, totals.stored_bytes + damage_scan(st));
-	atomic_store(&st->ssd_limit, ssd_limit_of(st));
+	atomic_store(&st->ssd_limit, space_limit_of(st, st->cfg.ssd_bytes));
 	*ret = st;
 	return 0;
 }

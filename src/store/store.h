@@ -277,7 +277,8 @@ struct scrub_status {
 	uint64_t files_done, files_total, bytes_done, damaged;
 };
 void store_scrub_status(struct store *st, struct scrub_status *ret);
-/* Changes a limit at run time (dram, ssd): evicts down to it. -EINVAL. */
+/* Changes a limit at run time (dram, at least 16 MiB, or ssd, 0: the filesystem's
+ * size): evicts down to it. -EINVAL. */
 WUR int store_set_limit(struct store *st, bool dram, uint64_t bytes);
 
 #endif

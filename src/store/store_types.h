@@ -336,6 +336,8 @@ uint64_t space_used(struct store *st);
 bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
 void space_drop_dram(struct ctx *c, bool replica, bool copy);
 void space_prune_nodes(struct store *st);
+/* The limit that option ssd= asks for: 0 is all of the filesystem. */
+uint64_t space_limit_of(struct store *st, uint64_t ssd_bytes);
 
 /* info.c: inode numbers of all indexed files, *ret for mem_free; as far as memory goes. */
 size_t info_inodes(struct store *st, uint64_t **ret);

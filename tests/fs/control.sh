@@ -59,6 +59,12 @@ expect_errno EPERM as_user setfattr -x user.kvcache.quality "$MNT/f"
 expect_errno EPERM as_user setfattr -n user.kvcache.evict -v 1 "$MNT/f"
 expect_errno EPERM as_user setfattr -n user.kvcache.dram -v 1G "$MNT"
 expect_eq "$(as_user getfattr --absolute-names --only-values -n user.kvcache.quality "$MNT/f")" 0.5
+# who owns the root of the mount does not command the daemon
+chown 10002 "$MNT"
+expect_errno EPERM as_user setfattr -n user.kvcache.dram -v 1G "$MNT"
+expect_errno EPERM as_user setfattr -n user.kvcache.ssd -v 1M "$MNT"
+expect_errno EPERM as_user setfattr -n user.kvcache.scrub -v 1 "$MNT"
+chown 0 "$MNT"
 AS_UID=10001
 expect as_user setfattr -x user.kvcache.quality "$MNT/f"
 expect_eq "$(get quality "$MNT/f")" 1
@@ -76,6 +82,8 @@ bad EINVAL dram 1G "$MNT/f"
 bad EINVAL dram lots "$MNT"
 bad EPERM state sealed "$MNT/f"
 bad EOPNOTSUPP nonsense 1 "$MNT/f"
+bad EINVAL dram 15M "$MNT"
+grep -q 'dram=15M refused: takes a size of at least 16' "$LOG" || fail "the log does not say how much"
 grep -q 'user.kvcache.*refused: ' "$LOG" || fail "the log does not say why"
 
 # settings last, and go with the file
@@ -102,6 +110,12 @@ setfattr -n user.kvcache.unseal -v 1 "$MNT/f" || fail "unseal"
 expect_eq "$(get state "$MNT/f")" plain
 setfattr -n user.kvcache.dram -v 64M "$MNT" || fail "limit"
 expect_eq "$(get dram "$MNT")" $((64 << 20))
+setfattr -n user.kvcache.dram -v 16M "$MNT" || fail "the lowest limit"
+all=$(get ssd "$MNT")
+setfattr -n user.kvcache.ssd -v 1G "$MNT" || fail "limit of ssd"
+expect_eq "$(get ssd "$MNT")" $((1 << 30))
+setfattr -n user.kvcache.ssd -v 0 "$MNT" || fail "no limit of ssd"
+expect_eq "$(get ssd "$MNT")" "$all" "ssd without limit"
 setfattr -n user.kvcache.evict -v 1 "$MNT/f" || fail "evict"
 expect_fail stat "$MNT/f"
 case_end

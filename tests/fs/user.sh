@@ -32,6 +32,7 @@ ln d/b d/c
 setfattr -n user.note -v x d/b
 test "\$(getfattr --only-values -n user.note d/c)" = x
 test "\$(stat -c %u d/b)" = 65534
+setfattr -n user.kvcache.dram -v 64M .
 head -1 .kvcachefs/contexts | grep -q '^#state'
 SH
 kvdata bf16 3000000 1 "$T/data"

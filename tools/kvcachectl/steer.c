@@ -27,7 +27,10 @@ static const char *explain(const char *name, int err)
 						 : strerror(err);
 	case EPERM:
 	case EACCES:
-		return "only the owner or root may do that";
+		return strcmp(name, "dram") == 0 || strcmp(name, "ssd") == 0 ||
+				       strcmp(name, "scrub") == 0
+			       ? "only root and who mounted it may do that"
+			       : "only the owner or root may do that";
 	case EDQUOT:
 		return "your share of pins is used up";
 	case EINVAL:
