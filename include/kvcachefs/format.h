@@ -18,7 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define KVFS_STORE_VERSION 1
+/* 2: records of version 2. A mount of a store of version 1 makes it one of version 2. */
+#define KVFS_STORE_VERSION 2
 #define KVFS_FORMAT_MAGIC "kvcachefs-store"
 
 /* ---- record: the durable switch ----------------------------------------- */
@@ -28,21 +29,34 @@
  * (others; STORE/format says which) on the inode in tree/. Room for it is
  * reserved at creation by writing the plain state, so a file of 64 KiB or more
  * without a record has lost it (copied without xattrs) and is not served.
- * 64 bytes fit into a 256-byte ext4 inode together with their name. Nothing in
- * it depends on the inode number: a store may be copied with its xattrs.
+ * 64 bytes fit into a 256-byte ext4 inode together with their name.
+ *
+ * A store may be copied with its xattrs, and a copy may have other holes than
+ * the original: zeros for holes, or holes for zeros. So a record says whether data
+ * in the tree file means anything (OVERLAY), and for which inode (EXTENTS): of any
+ * other inode the data count only if they lie where they are noted to be.
+ * Version 1 had neither flag: there data override the object when the state is SEALED.
  */
 #define KVFS_RECORD_XATTR_ROOT "trusted.kvcf"
 #define KVFS_RECORD_XATTR_USER "user.kvcf"
-#define KVFS_RECORD_VERSION 1
+#define KVFS_RECORD_VERSION 2
 
 enum kvfs_record_state {
 	KVFS_RECORD_PLAIN = 0,   /* the tree file holds the content */
 	KVFS_RECORD_SWITCHED = 1, /* the object counts; the tree file's data is still to be punched */
-	KVFS_RECORD_SEALED = 2,  /* punched: data in the tree file overrides the object */
+	KVFS_RECORD_SEALED = 2,  /* punched */
 };
 #define KVFS_RECORD_CTIME 0x01u   /* ctime_* is what the mount reports */
 #define KVFS_RECORD_MTIME 0x02u   /* mtime_* is to be put back after the punch */
 #define KVFS_RECORD_DAMAGED 0x04u /* a read found damage */
+#define KVFS_RECORD_OVERLAY 0x08u /* SEALED: data in the tree file override the object */
+#define KVFS_RECORD_EXTENTS 0x10u /* OVERLAY, no CTIME or MTIME: the seconds are these two */
+/* In mtime_sec the inode: XXH3, seed 0, over its number (u64), its time of birth (i64
+ * seconds, u32 nanoseconds) and a u32 of 0. In ctime_sec its map: for each run of 4 KiB
+ * blocks that have data, in order, XXH3 over first block and the block after the
+ * last (u64 each), the seed being what the run before gave, 0 for the first; this
+ * value while it is being written. */
+#define KVFS_RECORD_MAP_UNKNOWN UINT64_MAX
 
 struct kvfs_record {
 	uint8_t version;
@@ -51,8 +65,8 @@ struct kvfs_record {
 	uint8_t flags;
 	uint32_t generation;  /* G of the object's name */
 	uint8_t id[16];       /* ID of the object's name */
-	int64_t mtime_sec;    /* as written by the client, before sealing */
-	int64_t ctime_sec;
+	int64_t mtime_sec;    /* as written by the client, before sealing; or see EXTENTS */
+	int64_t ctime_sec;    /* likewise */
 	uint32_t mtime_nsec;
 	uint32_t ctime_nsec;
 	uint64_t valid_bytes; /* object bytes from here on are holes (truncated) */

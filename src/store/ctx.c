@@ -481,6 +481,7 @@ static void idle_locked(struct ctx *c)
 	held = c->rep || c->copy;
 	lock_release(&c->lock);
 	if (idle) {
+		load_note_map(c);
 		io_close(&c->fd);
 		if (!held) {
 			object_put(c->obj);

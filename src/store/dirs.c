@@ -161,16 +161,11 @@ static void make_uuid(char out[40])
 		 b[14], b[15]);
 }
 
-static int write_format(struct store *st, struct sbuf *why)
+static int put_format(struct store *st, const struct sbuf *b, struct sbuf *why)
 {
-	struct sbuf b = SBUF_INIT;
-	int fd, r;
+	int fd = openat(st->store_fd, "format.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : io_pwrite_all(fd, b->s, b->len, 0);
 
-	make_uuid(st->uuid);
-	sbuf_addf(&b, "%s\nversion=%d\nuuid=%s\ncreated=%lld\nrecord=%s\n", KVFS_FORMAT_MAGIC,
-		  KVFS_STORE_VERSION, st->uuid, (long long)time(NULL), st->xattr);
-	fd = openat(st->store_fd, "format.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	r = fd < 0 ? -errno : io_pwrite_all(fd, b.s, b.len, 0);
 	if (r == 0)
 		r = io_fsync(fd);
 	io_close(&fd);
@@ -178,10 +173,22 @@ static int write_format(struct store *st, struct sbuf *why)
 		r = -errno;
 	if (r == 0)
 		r = io_fsync(st->store_fd);
-	sbuf_fini(&b);
 	if (r < 0)
 		return fail(why, r, "%s/format: %s", st->cfg.path, err_text(r));
 	return 0;
+}
+
+static int write_format(struct store *st, struct sbuf *why)
+{
+	struct sbuf b = SBUF_INIT;
+	int r;
+
+	make_uuid(st->uuid);
+	sbuf_addf(&b, "%s\nversion=%d\nuuid=%s\ncreated=%lld\nrecord=%s\n", KVFS_FORMAT_MAGIC,
+		  KVFS_STORE_VERSION, st->uuid, (long long)time(NULL), st->xattr);
+	r = put_format(st, &b, why);
+	sbuf_fini(&b);
+	return r;
 }
 
 static bool format_value(const char *text, const char *key, char *out, size_t len)
@@ -248,7 +255,32 @@ static int open_format(struct store *st, struct sbuf *why)
 	if (r < 0)
 		return fail(why, r, "%s/format: %s", st->cfg.path, err_text(r));
 	r = parse_format(st, text, why);
-	free(text);
+	mem_free(text);
+	return r;
+}
+
+/* A store of an older version, before it gets what only this one knows. */
+static int upgrade_format(struct store *st, struct sbuf *why)
+{
+	struct sbuf b = SBUF_INIT;
+	char version[16], *text, *line;
+	int r = io_read_file(st->store_fd, "format", FORMAT_MAX, &text, NULL);
+
+	if (r < 0)
+		return fail(why, r, "%s/format: %s", st->cfg.path, err_text(r));
+	line = strstr(text, "\nversion=");
+	if (line && format_value(text, "version=", version, sizeof(version)) &&
+	    atoi(version) < KVFS_STORE_VERSION) {
+		*line++ = 0;
+		line = strchr(line, '\n');
+		sbuf_addf(&b, "%s\nversion=%d%s", text, KVFS_STORE_VERSION, line ? line : "\n");
+		r = put_format(st, &b, why);
+		if (r == 0)
+			log_info(st->log, "%s is of store version %d now", st->cfg.path,
+				 KVFS_STORE_VERSION);
+		sbuf_fini(&b);
+	}
+	mem_free(text);
 	return r;
 }
 
@@ -362,6 +394,8 @@ int dirs_open(struct store *st, struct sbuf *why)
 	r = open_format(st, why);
 	if (r == 0)
 		r = take_lock(st, why);
+	if (r == 0 && !st->read_only)
+		r = upgrade_format(st, why);
 	if (r == 0)
 		r = check_mode(st, why);
 	if (r == 0)

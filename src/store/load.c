@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "store/record.h"
 #include "store/standin.h"
 #include "store/store_types.h"
@@ -100,14 +101,62 @@ static void load_flags(struct ctx *c, uint64_t bytes)
 	lock_release(&c->lock);
 }
 
-/* Data in a stand-in while the object counts: an overlay. */
+/* Data of a copy without holes: away with it, durably, before there may be some
+ * that counts. */
+static int drop_foreign(struct ctx *c, const struct stat *sb)
+{
+	int r = trash_punch(c->fd, (uint64_t)sb->st_size);
+
+	if (r == 0)
+		r = io_fsync(c->fd);
+	if (r == 0)
+		log_info(c->st->log, "inode %llu was copied without its holes; they are back",
+			 (unsigned long long)c->ino);
+	return r;
+}
+
+/* What data in a stand-in mean while the object counts. */
 static int load_standin(struct ctx *c, const struct stat *sb)
 {
-	int r = sb->st_blocks ? standin_settle(c->fd, c->fd_writable && !c->st->read_only) : 0;
+	bool writable = c->fd_writable && !c->st->read_only;
+	int r = sb->st_blocks ? standin_settle(c->fd, writable) : 0;
 
-	if (r == 0 && standin_has_data(c->fd, sb))
+	if (r == 0)
+		r = standin_examine(c->fd, sb, &c->rec);
+	if (r == STANDIN_OVERLAY)
 		c->state = CTX_OVERLAY;
-	return r;
+	/* a crash while it was written: to be noted when it is idle */
+	c->map_stale = (c->rec.flags & KVFS_RECORD_EXTENTS) &&
+		       (uint64_t)c->rec.ctime_sec == KVFS_RECORD_MAP_UNKNOWN;
+	c->overlay_begun = false;
+	if (r == STANDIN_FOREIGN && writable)
+		return drop_foreign(c, sb);
+	if (r == STANDIN_EMPTY && c->rec.version < KVFS_RECORD_VERSION && writable) {
+		struct kvfs_record rec = c->rec;
+
+		rec.version = KVFS_RECORD_VERSION;
+		rec.flags &= (uint8_t)~KVFS_RECORD_OVERLAY;
+		if (record_set(c->fd, c->st->xattr, &rec) == 0) /* as good as it was, if not */
+			ctx_set_record(c, &rec);
+	}
+	return r < 0 ? r : r == STANDIN_UNKNOWN ? -KVFS_EDAMAGED : 0;
+}
+
+void load_note_map(struct ctx *c)
+{
+	struct kvfs_record rec = c->rec;
+	struct stat sb;
+	uint64_t map;
+
+	c->overlay_begun = false;
+	if (!c->map_stale || c->fd < 0 || !c->fd_writable || c->st->read_only ||
+	    !(rec.flags & KVFS_RECORD_EXTENTS) || fstat(c->fd, &sb) < 0 ||
+	    standin_map(c->fd, (uint64_t)sb.st_size, &map) < 0)
+		return;
+	rec.ctime_sec = (int64_t)map;
+	if (record_set(c->fd, c->st->xattr, &rec) == 0)
+		ctx_set_record(c, &rec);
+	c->map_stale = false;
 }
 
 int ctx_load_locked(struct ctx *c, struct node *n)

@@ -40,6 +40,21 @@ void record_pack(const struct kvfs_record *r, uint8_t out[64])
 	le32_put(out + 60, record_sum(out));
 }
 
+static bool flags_fit(const struct kvfs_record *r)
+{
+	uint8_t known = KVFS_RECORD_CTIME | KVFS_RECORD_MTIME | KVFS_RECORD_DAMAGED;
+
+	if (r->version >= 2)
+		known |= KVFS_RECORD_OVERLAY | KVFS_RECORD_EXTENTS;
+	if ((r->flags & KVFS_RECORD_OVERLAY) && r->state != KVFS_RECORD_SEALED)
+		return false;
+	if ((r->flags & KVFS_RECORD_EXTENTS) &&
+	    (r->flags & (KVFS_RECORD_OVERLAY | KVFS_RECORD_CTIME | KVFS_RECORD_MTIME)) !=
+		    KVFS_RECORD_OVERLAY)
+		return false;
+	return (r->flags & ~known) == 0;
+}
+
 int record_unpack(const uint8_t in[64], size_t len, struct kvfs_record *ret)
 {
 	struct kvfs_record r = { 0 };
@@ -63,9 +78,11 @@ int record_unpack(const uint8_t in[64], size_t len, struct kvfs_record *ret)
 	r.ctime_nsec = le32_get(in + 44);
 	r.valid_bytes = le64_get(in + 48);
 	r.stored_blocks = le32_get(in + 56);
-	if (r.state > KVFS_RECORD_SEALED || r.levels > KVFS_OBJECT_LAYERS || (r.flags & ~7u) ||
+	if (r.state > KVFS_RECORD_SEALED || r.levels > KVFS_OBJECT_LAYERS || !flags_fit(&r) ||
 	    r.mtime_nsec >= 1000000000u || r.ctime_nsec >= 1000000000u)
 		return -KVFS_EFORMAT;
+	if (r.version < 2 && r.state == KVFS_RECORD_SEALED)
+		r.flags |= KVFS_RECORD_OVERLAY;
 	*ret = r;
 	return 0;
 }

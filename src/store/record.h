@@ -15,7 +15,8 @@
 bool record_is_name(const char *xattr); /* either spelling */
 
 void record_pack(const struct kvfs_record *r, uint8_t out[64]);
-/* -KVFS_EFORMAT, -KVFS_EVERSION, -KVFS_ECHECKSUM. */
+/* A sealed record of version 1 gets the flag OVERLAY, which it meant.
+ * -KVFS_EFORMAT, -KVFS_EVERSION, -KVFS_ECHECKSUM. */
 WUR int record_unpack(const uint8_t in[64], size_t len, struct kvfs_record *ret);
 
 /* Reads it from @fd, or from @path when fd is -1 (not following symlinks).

@@ -469,7 +469,7 @@ static int seal_switch(struct seal *s)
 		c->obj = s->obj;
 		s->obj = NULL;
 		c->size = (uint64_t)s->sb.st_size;
-		c->punch_durable = false;
+		c->punch_durable = c->overlay_begun = c->map_stale = false;
 		node_set_content(s->node, NODE_SEALED);
 		lock_acquire(&c->lock);
 		c->sealing = false;

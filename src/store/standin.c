@@ -2,6 +2,12 @@
 /*
  * Extents of stand-ins. lseek(2) tells data from holes for a file that is written
  * by this daemon only; FIEMAP knows besides what was allocated and never written.
+ *
+ * Copies: rsync and tar keep the record, but not the holes, unless told to. Then a
+ * hole arrives as zeros, which must not hide the object; and rsync --sparse makes
+ * holes of zeros that a client wrote, which must not let it show. Of the inode that
+ * the record names every extent is right, whatever a crash did; in another inode,
+ * a copy, they are right when they lie where the record notes them.
  */
 #include "store/standin.h"
 
@@ -13,7 +19,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/hash.h"
+#include "base/le.h"
+
 #define EXTENTS 32u
+#define BLOCK 4096u /* that a map counts in */
 
 struct extents {
 	struct fiemap head;
@@ -79,7 +89,77 @@ int standin_settle(int fd, bool writable)
 	return -r;
 }
 
-bool standin_has_data(int fd, const struct stat *sb)
+int standin_inode(int fd, uint64_t *ret)
 {
-	return sb->st_size > 0 && lseek(fd, 0, SEEK_DATA) >= 0;
+	uint8_t le[24] = { 0 };
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &sx) < 0)
+		return -errno;
+	le64_put(le, sx.stx_ino);
+	if (sx.stx_mask & STATX_BTIME) {
+		le64_put(le + 8, (uint64_t)sx.stx_btime.tv_sec);
+		le32_put(le + 16, sx.stx_btime.tv_nsec);
+	}
+	*ret = hash64(le, sizeof(le), 0);
+	return 0;
+}
+
+static uint64_t add_run(uint64_t map, uint64_t first, uint64_t end)
+{
+	uint8_t le[16];
+
+	le64_put(le, first);
+	le64_put(le + 8, end);
+	return hash64(le, sizeof(le), map);
+}
+
+int standin_map(int fd, uint64_t size_bytes, uint64_t *ret)
+{
+	uint64_t map = 0, first = 0, end = 0, pos = 0; /* blocks; a run is [first, end) */
+
+	while (pos < size_bytes) {
+		off_t data = lseek(fd, (off_t)pos, SEEK_DATA), hole;
+		uint64_t block;
+
+		if (data < 0 && errno != ENXIO)
+			return -errno;
+		if (data < 0)
+			break;
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		block = (uint64_t)data / BLOCK;
+		if (block > end && end > 0)
+			map = add_run(map, first, end);
+		if (block > end || end == 0)
+			first = block;
+		end = ((uint64_t)hole + BLOCK - 1) / BLOCK;
+		pos = (uint64_t)hole;
+	}
+	if (end > 0)
+		map = add_run(map, first, end);
+	*ret = map == KVFS_RECORD_MAP_UNKNOWN ? 1 : map;
+	return 0;
+}
+
+int standin_examine(int fd, const struct stat *sb, const struct kvfs_record *rec)
+{
+	bool data = sb->st_size > 0 && lseek(fd, 0, SEEK_DATA) >= 0;
+	uint64_t inode, map;
+	int r;
+
+	if (!(rec->flags & KVFS_RECORD_OVERLAY))
+		return data ? STANDIN_FOREIGN : STANDIN_EMPTY;
+	if (!(rec->flags & KVFS_RECORD_EXTENTS))
+		return data ? STANDIN_OVERLAY : STANDIN_EMPTY;
+	r = standin_inode(fd, &inode);
+	if (r == 0 && inode != (uint64_t)rec->mtime_sec) {
+		r = standin_map(fd, (uint64_t)sb->st_size, &map);
+		if (r == 0 && map != (uint64_t)rec->ctime_sec)
+			return STANDIN_UNKNOWN;
+	}
+	if (r < 0)
+		return r;
+	return data ? STANDIN_OVERLAY : STANDIN_EMPTY;
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "kvcachefs/format.h"
 
 /*
  * Makes holes of blocks that are allocated and were never written, as a power cut
@@ -20,7 +21,17 @@
  * such blocks. 0 or -errno.
  */
 WUR int standin_settle(int fd, bool writable);
-/* Has it any data? */
-bool standin_has_data(int fd, const struct stat *sb);
+
+enum standin {
+	STANDIN_EMPTY,   /* no data: all is in the object */
+	STANDIN_OVERLAY, /* data override the object */
+	STANDIN_FOREIGN, /* data that nobody wrote: a copy without its holes. To be ignored */
+	STANDIN_UNKNOWN, /* a copy whose data are not where they were: damage */
+};
+/* What the data of a settled stand-in with record @rec (sealed) are; -errno. */
+WUR int standin_examine(int fd, const struct stat *sb, const struct kvfs_record *rec);
+/* The values of the record's flag EXTENTS. */
+WUR int standin_inode(int fd, uint64_t *ret);
+WUR int standin_map(int fd, uint64_t size_bytes, uint64_t *ret);
 
 #endif

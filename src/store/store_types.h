@@ -188,6 +188,9 @@ void ctx_table_fini(struct store *st); /* drops replicas and copies */
 /* load.c. Opens the tree file and reads the record if that was not done yet; @n
  * says where. Gate exclusive. */
 WUR int ctx_load_locked(struct ctx *c, struct node *n);
+/* Notes in the record where the stand-in has data, if that changed: copies of the
+ * store go by it. Gate exclusive, file not in use. */
+void load_note_map(struct ctx *c);
 /* Loads the object of a sealed context. Gate exclusive. -code marks damage. */
 WUR int ctx_object_locked(struct ctx *c);
 /* object_open that makes room for the tables in the memory budget. */

@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "store/record.h"
 #include "store/seal.h"
+#include "store/standin.h"
 
 #define UNSEAL_STEP (1u << 20)
 
@@ -102,24 +103,39 @@ int overlay_write_locked(struct ctx *c, const void *buf, size_t len, uint64_t of
 
 /* ---- overlay -------------------------------------------------------------- */
 
-/* The stand-in must be durably empty before data in it means "newer". */
+/*
+ * Before data in the stand-in mean "newer": it must be empty and the record must say
+ * that they do, both durably, or a copy's zeros could not be told from a client's.
+ */
 static int overlay_begin(struct ctx *c)
 {
 	struct kvfs_record rec;
+	uint64_t inode;
 	int r = 0;
 
+	c->map_stale = true;
 	if (c->rec.state == KVFS_RECORD_SWITCHED)
 		r = seal_punch_locked(c);
+	if (r == 0 && !c->overlay_begun) {
+		rec = c->rec;
+		rec.version = KVFS_RECORD_VERSION;
+		rec.flags &= (uint8_t)~(KVFS_RECORD_CTIME | KVFS_RECORD_MTIME);
+		rec.flags |= KVFS_RECORD_OVERLAY | KVFS_RECORD_EXTENTS;
+		r = standin_inode(c->fd, &inode);
+		rec.mtime_sec = (int64_t)inode;
+		rec.ctime_sec = (int64_t)KVFS_RECORD_MAP_UNKNOWN;
+		rec.mtime_nsec = rec.ctime_nsec = 0;
+		if (r == 0)
+			r = set_record(c, &rec);
+		c->overlay_begun = r == 0;
+	}
+	if (r == 0)
+		r = FAULT_POINT("overlay.begun");
 	if (r == 0 && !c->punch_durable) {
 		r = commit_barrier(c->st);
 		if (r == 0)
 			r = commit_inode(c->st, c->fd);
 		c->punch_durable = r == 0;
-	}
-	if (r == 0 && (c->rec.flags & KVFS_RECORD_CTIME)) {
-		rec = c->rec;
-		rec.flags &= (uint8_t)~KVFS_RECORD_CTIME;
-		r = set_record(c, &rec);
 	}
 	return r;
 }
@@ -349,6 +365,10 @@ static int truncate_sealed(struct ctx *c, uint64_t size)
 		return r;
 	rec = c->rec;
 	rec.flags &= (uint8_t)~KVFS_RECORD_CTIME;
+	if (rec.flags & KVFS_RECORD_EXTENTS) {
+		rec.ctime_sec = (int64_t)KVFS_RECORD_MAP_UNKNOWN;
+		c->map_stale = true;
+	}
 	if (size < rec.valid_bytes)
 		rec.valid_bytes = size;
 	c->size = size;

@@ -77,7 +77,7 @@ static void create(struct st *s)
 	s->xattr = geteuid() == 0 ? KVFS_RECORD_XATTR_ROOT : KVFS_RECORD_XATTR_USER;
 	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		CHECK(mkdirat(s->fd, dirs[i], 0700) == 0);
-	snprintf(text, sizeof(text), "%s\nversion=1\nuuid=u\ncreated=1\nrecord=%s\n",
+	snprintf(text, sizeof(text), "%s\nversion=2\nuuid=u\ncreated=1\nrecord=%s\n",
 		 KVFS_FORMAT_MAGIC, s->xattr);
 	put_text(s, "format", text);
 	put_text(s, "lock", "77\n");
@@ -184,7 +184,7 @@ static void refused_stores(void)
 	CHECK((lock = openat(s.fd, "lock", O_RDWR)) >= 0 && flock(lock, LOCK_EX) == 0);
 	expect(&s, "--repair", 8, "mounted by process 77");
 	close(lock);
-	put_text(&s, "format", KVFS_FORMAT_MAGIC "\nversion=2\nuuid=u\nrecord=trusted.kvcf\n");
+	put_text(&s, "format", KVFS_FORMAT_MAGIC "\nversion=3\nuuid=u\nrecord=trusted.kvcf\n");
 	expect(&s, "--repair", 8, "newer");
 	put_text(&s, "format", "something else\n");
 	expect(&s, "", 8, "not of a kvcachefs store");
@@ -286,6 +286,37 @@ static void lost_records(void)
 	destroy(&s);
 }
 
+/* What rsync without --sparse makes of stand-ins. */
+static void copies_without_holes(void)
+{
+	struct kvfs_record rec;
+	char block[8192] = "";
+	struct st s;
+	int fd;
+
+	create(&s);
+	fd = add(&s, "tree/a", KVFS_RECORD_SEALED, 0);
+	CHECK_EQ(io_pwrite_all(fd, block, sizeof(block), 65536), 0);
+	expect(&s, "", 4, "copied without its holes; its content is in an object");
+	expect(&s, "-y", 1, "1 corrected");
+	CHECK(lseek(fd, 0, SEEK_DATA) < 0);
+	expect(&s, "--verify --list", 0, "sealed   1");
+	/* of version 1: nobody knows */
+	CHECK_EQ(record_get(fd, NULL, s.xattr, &rec), 0);
+	rec.flags = KVFS_RECORD_OVERLAY;
+	CHECK_EQ(record_set(fd, s.xattr, &rec), 0);
+	CHECK_EQ(io_pwrite_all(fd, block, sizeof(block), 65536), 0);
+	expect(&s, "--list", 0, "overlay  1");
+	/* written to after it was sealed, as another inode */
+	rec.flags |= KVFS_RECORD_EXTENTS;
+	rec.mtime_sec = rec.ctime_sec = 12345;
+	CHECK_EQ(record_set(fd, s.xattr, &rec), 0);
+	expect(&s, "-y", 4, "copied without its holes; restore");
+	CHECK(lseek(fd, 0, SEEK_DATA) == 65536);
+	close(fd);
+	destroy(&s);
+}
+
 static void damaged_objects(void)
 {
 	struct st s;
@@ -318,6 +349,7 @@ int main(int argc, char **argv)
 	interrupted_seals_and_removals();
 	orphans_and_missing_objects();
 	lost_records();
+	copies_without_holes();
 	damaged_objects();
 	return 0;
 }

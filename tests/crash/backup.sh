@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# A mounted store copied by rsync -aX mounts elsewhere and reads bit for bit;
-# without the xattrs sealed files give EIO and never zeros. Stores that cannot
+# A mounted store copied by rsync -aX mounts elsewhere and reads bit for bit, with
+# the holes or without; what cannot be told any more, as without the xattrs, gives
+# EIO and never zeros. Stores that cannot
 # be written or served are refused, or served read-only, with the reason. What a
 # power cut left allocated in a sealed file's stand-in is not content.
 # TIMEOUT: 120
@@ -24,7 +25,13 @@ fill() {
 	printf changed | dd of="$MNT/d/s3" bs=1 seek=70000 conv=notrunc status=none
 	truncate -s 200000 "$MNT/d/s4"
 	(cd "$MNT" && sha256sum link d/* p*) >"$T/sums"
+	# a client's zeros, which are no hole
+	kvdata st 300000 9 "$MNT/zero"
+	setfattr -n user.kvcache.seal -v 1 "$MNT/zero"
+	dd if=/dev/zero of="$MNT/zero" bs=4096 seek=7 count=2 conv=notrunc status=none
+	sha256sum <"$MNT/zero" >"$T/zero"
 }
+zeros_are_there() { expect_eq "$(sha256sum <"$MNT/zero")" "$(cat "$T/zero")" "$1"; }
 check() { (cd "$MNT" && sha256sum --quiet -c "$T/sums" >&2) || fail "$1"; }
 other() { STORE=$T/$1; }
 
@@ -46,6 +53,35 @@ rc=$?
 rsync -a --sparse "$STORE/" "$T/without/" 2>"$T/rsync.err"
 wait $writer
 umount_fs
+rsync -aX "$STORE/" "$T/full/" || fail "rsync -aX"
+mkdir "$T/tar"
+tar -C "$STORE" --xattrs --xattrs-include='*' -S -c . | tar -C "$T/tar" --xattrs --xattrs-include='*' -xp ||
+	fail "tar"
+
+# tar with -S brings all as it was, holes and zeros
+other tar
+mount_fs "${opts[@]}"
+check "restored from tar"
+zeros_are_there "restored from tar"
+umount_fs
+
+# holes that arrive as zeros are seen, unless there is data among them
+other full
+sed "/s3$/d" "$T/sums" >"$T/sums.full" && mv "$T/sums" "$T/sums.all" && mv "$T/sums.full" "$T/sums"
+if [ -x "$BUILD/tools/fsck/fsck.kvcachefs" ]; then
+	"$BUILD/tools/fsck/fsck.kvcachefs" "$STORE" >"$T/fsck"
+	expect_eq "$(grep -c 'tree/[dl].*copied without its holes; its' "$T/fsck")" 7 "files that fsck names"
+	expect_eq "$(grep -c 'copied without its holes; restore' "$T/fsck")" 2 "files that fsck gives up"
+fi
+for o in ,ro "" ""; do
+	mount_fs "${opts[@]}$o"
+	check "restored without holes$o"
+	expect_errno EIO cat "$MNT/d/s3"
+	expect_errno EIO cat "$MNT/zero"
+	umount_fs
+done
+expect_between "$(du -k "$STORE/tree/d/s1" | cut -f1)" 0 16 "what the zeros occupy"
+mv "$T/sums.all" "$T/sums"
 
 # restored: other inode numbers, no hard links, an index of another tree
 other with
@@ -53,6 +89,7 @@ for round in 1 2; do
 	mount_fs "${opts[@]}"
 	for f in "$MNT"/v*; do cat "$f" >/dev/null 2>&1; done # may be torn, must not hurt
 	check "restored backup, round $round"
+	expect_errno EIO cat "$MNT/zero" # its zeros became holes
 	expect_eq "$(getfattr --only-values -n user.mine --absolute-names "$MNT/d/s1")" yes
 	sleep 1
 	check "restored backup after its index was made, round $round"
@@ -73,6 +110,17 @@ cat "$T/more" >>"$MNT/p8" && cat "$T/more" >>"$T/want" || fail "append"
 remount_fs
 expect_same "$MNT/p8" "$T/want"
 umount_fs
+
+# a store of the version before becomes one of this, unless read-only
+other with
+sed -i 's/^version=2$/version=1/' "$STORE/format"
+cp "$STORE/format" "$T/format"
+mount_fs "${opts[@]},ro"
+expect_same "$STORE/format" "$T/format"
+remount_fs "${opts[@]}"
+umount_fs
+expect_eq "$(sed 's/^version=2$/version=1/' "$STORE/format")" "$(cat "$T/format")"
+expect_eq "$(grep -c ^version=2 "$STORE/format")" 1
 
 # over itself, from the backup: other inodes below the same directory
 other store

@@ -85,6 +85,7 @@ static int restore(struct fsck *f, const struct lost *l, const struct object *o)
 {
 	struct kvfs_record rec = {
 		.state = KVFS_RECORD_SEALED,
+		.flags = KVFS_RECORD_OVERLAY, /* data in this very inode are a client's */
 		.levels = (uint8_t)o->n_layers_present,
 		.generation = o->id.generation,
 		.valid_bytes = o->logical_bytes,

@@ -23,6 +23,7 @@
 #include "fsck.h"
 #include "store/object_format.h"
 #include "store/record.h"
+#include "store/standin.h"
 
 #define PUNCH_ALIGN 65536u
 
@@ -71,6 +72,14 @@ static int write_record(struct file *x, const struct fsck *f, const struct kvfs_
 	return err ? err : io_fsync(x->fd);
 }
 
+static int punch_all(int fd, uint64_t size)
+{
+	if (size && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			      (off_t)round_up_u64(size, PUNCH_ALIGN)) < 0)
+		return -errno;
+	return 0;
+}
+
 /* Punches the data out and puts the mtime back, as sealing would have. */
 static int finish_punch(struct file *x, const struct fsck *f)
 {
@@ -79,16 +88,15 @@ static int finish_punch(struct file *x, const struct fsck *f)
 	int fd = io_open_regular(AT_FDCWD, x->open_path, O_RDWR, 0);
 	int err = fd < 0 ? fd : 0;
 
-	if (!err && x->st.st_size &&
-	    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-		      (off_t)round_up_u64((uint64_t)x->st.st_size, PUNCH_ALIGN)) < 0)
-		err = -errno;
+	if (!err)
+		err = punch_all(fd, (uint64_t)x->st.st_size);
 	if (!err && futimens(fd, ts) < 0)
 		err = -errno;
 	io_close(&fd);
 	if (err)
 		return err;
 	x->rec.state = KVFS_RECORD_SEALED;
+	x->rec.flags &= (uint8_t)~KVFS_RECORD_MTIME;
 	return write_record(x, f, &x->rec);
 }
 
@@ -126,12 +134,38 @@ static void bad_object(struct fsck *f, struct file *x, const struct object_id *i
 		     err == -ENOENT ? "is missing" : err_text(err));
 }
 
+/* Data in the file itself while its content is in an object. */
+static int check_standin(struct fsck *f, struct file *x)
+{
+	int fd, err, r = standin_settle(x->fd, false);
+
+	if (r == 0)
+		r = standin_examine(x->fd, &x->st, &x->rec);
+	if (r == STANDIN_UNKNOWN) {
+		fsck_problem(f, false, x->path, "was written to after it was sealed, and copied "
+			     "without its holes; restore the file from a copy that has them, or "
+			     "remove it");
+		return 0;
+	}
+	if (r != STANDIN_FOREIGN)
+		return r;
+	fd = f->repair ? io_open_regular(AT_FDCWD, x->open_path, O_RDWR, 0) : -1;
+	err = fd < 0 ? fd : punch_all(fd, (uint64_t)x->st.st_size);
+	if (!err)
+		err = io_fsync(fd);
+	io_close(&fd);
+	fsck_problem(f, f->repair && !err, x->path, "was copied without its holes; its content is in "
+		     "an object%s%s%s", f->repair ? "" : ", --repair makes the holes again",
+		     f->repair && err ? ": " : "", f->repair && err ? err_text(err) : "");
+	return STANDIN_EMPTY;
+}
+
 static int check_sealed(struct fsck *f, struct file *x)
 {
 	struct object_id id;
 	struct object *o;
 	uint64_t other;
-	int err;
+	int err, standin;
 
 	id_of(&x->rec, &id);
 	other = refs_add(&f->refs, &id, x->st.st_ino, &err);
@@ -145,6 +179,9 @@ static int check_sealed(struct fsck *f, struct file *x)
 		return 0;
 	}
 	f->sealed++;
+	standin = x->rec.state == KVFS_RECORD_SEALED ? check_standin(f, x) : STANDIN_EMPTY;
+	if (standin < 0)
+		return standin;
 	err = object_open(f->objects_fd, &id, NULL, &o);
 	if (err == -ENOMEM)
 		return err;
@@ -158,7 +195,7 @@ static int check_sealed(struct fsck *f, struct file *x)
 	}
 	f->stored_bytes += o->stored_bytes;
 	if (f->list)
-		list_one(x, x->st.st_blocks ? "overlay" : "sealed", o);
+		list_one(x, standin == STANDIN_OVERLAY ? "overlay" : "sealed", o);
 	object_put(o);
 	if (x->rec.state == KVFS_RECORD_SWITCHED)
 		pending(f, x);
