@@ -269,10 +269,14 @@ static void lost_records(void)
 	close(add(&s, "tree/other", KVFS_RECORD_SEALED, 0));
 	tobj_tree_ino = 0;
 	CHECK(unlinkat(s.fd, "tree/other", 0) == 0);
+	/* its other name is no other file */
+	CHECK(linkat(s.fd, "tree/sealed", s.fd, "tree/again", 0) == 0);
 	expect(&s, "", 4, "its object was found, --repair puts the record back");
+	CHECK(!strstr(output, "no object says"));
 	expect(&s, "-y", 1, "1 corrected");
 	CHECK_EQ(state_of(&s, sealed), KVFS_RECORD_SEALED);
 	expect(&s, "-c", 0, "clean");
+	CHECK(unlinkat(s.fd, "tree/again", 0) == 0);
 	/* a file that damage=hide took away keeps its object */
 	snprintf(from, sizeof(from), "tree/sealed");
 	snprintf(to, sizeof(to), "damaged/%llu.sealed", (unsigned long long)st.st_ino);

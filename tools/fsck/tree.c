@@ -202,8 +202,12 @@ static int check_sealed(struct fsck *f, struct file *x)
 	return 0;
 }
 
+/* Other names of an inode are found with the first. */
 static int add_lost(struct fsck *f, const struct file *x)
 {
+	for (size_t i = 0; x->st.st_nlink > 1 && i < f->n_lost; i++)
+		if (f->lost[i].ino == x->st.st_ino)
+			return 0;
 	if (f->n_lost == f->cap_lost) {
 		size_t cap = f->cap_lost ? f->cap_lost * 2 : 16;
 		struct lost *p = mem_realloc(f->lost, cap * sizeof(*p));
