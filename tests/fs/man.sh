@@ -31,8 +31,22 @@ while read -r name; do
 	plain "$MAN/kvcachectl.1" | grep -qE "^$name( |$)" || fail "kvcachectl(1) lacks $name"
 done <"$T/commands"
 
+KVLM=$BUILD/tools/kvlm/kvlm
+need_built "$KVLM"
+"$KVLM" --help | awk '/^  [a-z]/ { print $1 }' >"$T/commands"
+expect_between "$(wc -l <"$T/commands")" 7 100 "commands of kvlm"
+while read -r name; do
+	plain "$MAN/kvlm.1" | grep -qx "\.SS $name" || fail "kvlm(1) lacks $name"
+	"$KVLM" "$name" --help | awk '/^  -/ { print $1 }' >"$T/options"
+	while read -r opt; do
+		plain "$MAN/kvlm.1" | awk -v c="$name" -v o="$opt" '/^\.S[SH]/ { on = $2 == c || $2 == "COMMON" }
+			on && /^\.B/ && $2 == o { found = 1 } END { exit !found }' ||
+			fail "kvlm(1) lacks $opt of $name"
+	done <"$T/options"
+done <"$T/commands"
+
 need man
-for page in kvcachefs.8 kvcachectl.1 kvcachefs-xattr.7; do
+for page in kvcachefs.8 kvcachectl.1 kvcachefs-xattr.7 kvlm.1 kvcachebench.1 fsck.kvcachefs.8 kvcachefs-format.5; do
 	LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$MAN/$page" 2>"$T/warn" >/dev/null
 	[ ! -s "$T/warn" ] || fail "$page: $(cat "$T/warn")"
 done
