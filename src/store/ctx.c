@@ -89,6 +89,8 @@ int ctx_table_init(struct ctx_table *t)
 {
 	lock_init(&t->lock);
 	list_init(&t->lru);
+	list_init(&t->kept);
+	t->max_kept = ctx_kept_max();
 	t->n_hash = CTX_HASH;
 	t->hash = mem_calloc(t->n_hash, sizeof(*t->hash));
 	if (!t->hash)
@@ -126,6 +128,7 @@ static struct ctx *ctx_new(struct store *st, uint64_t ino)
 	c->refs = 1;
 	list_init(&c->hash);
 	list_init(&c->lru);
+	list_init(&c->kept);
 	list_init(&c->seal_link);
 	gate_init(&c->gate);
 	lock_init(&c->lock);
@@ -198,6 +201,7 @@ void ctx_put(struct ctx *c)
 	lock_acquire(&t->lock);
 	gone = --c->refs == 0;
 	if (gone) {
+		ctx_unkeep_locked(t, c);
 		list_del(&c->hash);
 		t->count--;
 	}
@@ -455,52 +459,4 @@ void ctx_set_record(struct ctx *c, const struct kvfs_record *r)
 	else if (c->state != CTX_OVERLAY)
 		c->state = CTX_SEALED;
 	lock_release(&c->lock);
-}
-
-void ctx_work_begin(struct ctx *c)
-{
-	lock_acquire(&c->lock);
-	c->working++;
-	lock_release(&c->lock);
-}
-
-void ctx_work_end(struct ctx *c)
-{
-	lock_acquire(&c->lock);
-	c->working--;
-	lock_release(&c->lock);
-	ctx_idle(c);
-}
-
-static void idle_locked(struct ctx *c)
-{
-	bool idle, held;
-
-	lock_acquire(&c->lock);
-	idle = c->opens == 0 && !c->sealing && !c->working && !c->unlinked && !c->copy_shared;
-	held = c->rep || c->copy;
-	lock_release(&c->lock);
-	if (idle) {
-		load_note_map(c);
-		io_close(&c->fd);
-		if (!held) {
-			object_put(c->obj);
-			c->obj = NULL;
-		}
-	}
-}
-
-void ctx_idle(struct ctx *c)
-{
-	gate_enter(&c->gate, true);
-	idle_locked(c);
-	gate_leave(&c->gate, true);
-}
-
-void ctx_idle_try(struct ctx *c)
-{
-	if (!gate_try(&c->gate, true))
-		return;
-	idle_locked(c);
-	gate_leave(&c->gate, true);
 }

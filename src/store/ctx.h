@@ -44,6 +44,7 @@ struct ctx {
 	uint64_t ino;         /* of the inode in tree/ */
 	struct list hash;     /* table lock */
 	struct list lru;      /* table lock: contexts with something in DRAM, oldest first */
+	struct list kept;     /* table lock: closed contexts that keep their object */
 	unsigned refs;        /* table lock */
 
 	struct gate gate;

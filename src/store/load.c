@@ -29,6 +29,8 @@ static int open_tree_file(struct ctx *c, struct node *n, struct stat *sb)
 		fd = node_openfd(st->nodes, n, O_RDONLY | O_NONBLOCK);
 		c->fd_writable = false;
 	}
+	if (fd == -EMFILE && ctx_spare_fds(st))
+		fd = node_openfd(st->nodes, n, (c->fd_writable ? want : O_RDONLY) | O_NONBLOCK);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, sb) < 0 || !S_ISREG(sb->st_mode)) {
@@ -218,6 +220,8 @@ int ctx_object_open(struct ctx *c, const struct object_id *id, struct object **r
 	struct store *st = c->st;
 	int r = object_open(st->objects_fd, id, &st->dram, ret);
 
+	if (r == -EMFILE && ctx_spare_fds(st))
+		r = object_open(st->objects_fd, id, &st->dram, ret);
 	if (r == -KVFS_EBUDGET) {
 		(void)space_dram(st, OBJECT_ROOM, c);
 		r = object_open(st->objects_fd, id, &st->dram, ret);

@@ -23,20 +23,22 @@ int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep
 	return e == -EEXIST ? 0 : e;
 }
 
-/* An object of which only identity and chunk geometry are known yet. */
-static struct object *object_blank(struct budget *b, const struct object_id *id,
-				   const struct layout_chunk *chunks, uint32_t n)
+/* What a replica needs of an object: identity and, filled in by the caller, chunks.
+ * It has no descriptor, of which there are fewer than replicas. */
+static int object_bare(struct budget *b, const struct object_id *id, uint32_t n,
+		       struct object **ret)
 {
 	size_t bytes = sizeof(struct object) +
 		       n * (sizeof(struct object_chunk) + sizeof(struct object_layer));
 	struct object *o;
+	int r = budget_take(b, BUDGET_TABLE, bytes);
 
-	if (budget_take(b, BUDGET_TABLE, bytes))
-		return NULL;
+	if (r < 0)
+		return r;
 	o = mem_zalloc(sizeof(*o));
 	if (!o) {
 		budget_give(b, BUDGET_TABLE, bytes);
-		return NULL;
+		return -ENOMEM;
 	}
 	o->refs = 1;
 	o->fd = -1;
@@ -46,7 +48,7 @@ static struct object *object_blank(struct budget *b, const struct object_id *id,
 	o->layers = mem_calloc(n, sizeof(*o->layers));
 	if (!o->chunks || !o->layers) {
 		object_put(o);
-		return NULL;
+		return -ENOMEM;
 	}
 	o->id = *id;
 	o->n_chunks = n;
@@ -54,11 +56,9 @@ static struct object *object_blank(struct budget *b, const struct object_id *id,
 		o->chunks[i].first_layer = i;
 		o->chunks[i].n_layers = 1;
 		o->layers[i].codec = CODEC_RAW; /* anything but a hole */
-		o->chunks[i].off_bytes = chunks[i].off_bytes;
-		o->chunks[i].len_bytes = chunks[i].len_bytes;
-		o->chunks[i].shape = chunks[i].shape;
 	}
-	return o;
+	*ret = o;
+	return 0;
 }
 
 /* More than the tables of nearly every replica. */
@@ -73,8 +73,14 @@ void seal_replica_begin(struct ctx *c, struct replica **ret, const struct object
 	*ret = NULL;
 	if (budget_free(&st->dram) < TABLES_ROOM)
 		(void)space_dram(st, TABLES_ROOM, c); /* as far as it goes */
-	o = object_blank(&st->dram, id, chunks, n);
-	if (o && replica_create(st->arena, o, ret) < 0)
+	if (object_bare(&st->dram, id, n, &o) < 0)
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		o->chunks[i].off_bytes = chunks[i].off_bytes;
+		o->chunks[i].len_bytes = chunks[i].len_bytes;
+		o->chunks[i].shape = chunks[i].shape;
+	}
+	if (replica_create(st->arena, o, ret) < 0)
 		*ret = NULL;
 	object_put(o);
 }
@@ -139,6 +145,25 @@ static int fill_all(struct fill *f, const struct object *o)
 	return r;
 }
 
+static int replica_empty(struct store *st, const struct object *o, struct replica **ret)
+{
+	struct object *bare;
+	int r = object_bare(&st->dram, &o->id, o->n_chunks, &bare);
+
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < o->n_chunks; i++) {
+		bare->chunks[i].off_bytes = o->chunks[i].off_bytes;
+		bare->chunks[i].len_bytes = o->chunks[i].len_bytes;
+		bare->chunks[i].shape = o->chunks[i].shape;
+		if (o->layers[o->chunks[i].first_layer].codec == CODEC_HOLE)
+			bare->layers[i].codec = CODEC_HOLE;
+	}
+	r = replica_create(st->arena, bare, ret);
+	object_put(bare);
+	return r;
+}
+
 /* The object and the replica so far (a new one when there was none). */
 static int fill_begin(struct fill *f, struct object **ret_obj)
 {
@@ -158,9 +183,9 @@ static int fill_begin(struct fill *f, struct object **ret_obj)
 	if (r < 0)
 		return r;
 	if (!f->rep)
-		r = replica_create(c->st->arena, *ret_obj, &f->rep);
+		r = replica_empty(c->st, *ret_obj, &f->rep);
 	if (r == -KVFS_EBUDGET && space_dram(c->st, TABLES_ROOM, c))
-		r = replica_create(c->st->arena, *ret_obj, &f->rep);
+		r = replica_empty(c->st, *ret_obj, &f->rep);
 	if (r < 0)
 		object_put(*ret_obj);
 	return r;

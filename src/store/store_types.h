@@ -42,6 +42,9 @@ struct ctx_table {
 	unsigned n_hash;
 	unsigned count;      /* lock */
 	struct list lru;     /* lock: contexts in DRAM, coldest first */
+	struct list kept;    /* lock: n_kept closed ones with objects, first closed first */
+	unsigned n_kept;     /* lock */
+	unsigned max_kept;
 };
 
 /* Runs after everything done so far is durable, or after that failed with
@@ -210,14 +213,21 @@ bool ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *a
 /* Calls @cb for every context with a reference held. */
 void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
 void ctx_reason(struct ctx *c, const char *why);
-/* Closes the descriptor when nobody needs it. */
+
+/* idle.c */
+/* Closes the descriptor when nobody needs it, and the object beyond what the limit of
+ * open files allows. Waits for the gate; _try, for who must not wait, does nothing while
+ * it is taken: whoever holds it uses the context then. */
 void ctx_idle(struct ctx *c);
-/* The same for who must not wait; whoever holds the gate uses it then. */
 void ctx_idle_try(struct ctx *c);
 /* Around work that leaves the gate and comes back to the same object: nobody's close
  * takes it away meanwhile (changes of the content still do). */
 void ctx_work_begin(struct ctx *c);
 void ctx_work_end(struct ctx *c);
+/* No descriptor was to be had: closes what closed contexts keep. False: nothing. */
+bool ctx_spare_fds(struct store *st);
+unsigned ctx_kept_max(void);
+void ctx_unkeep_locked(struct ctx_table *t, struct ctx *c) REQUIRES(&t->lock);
 
 /* attr.c */
 /* stat of what is at @at, adjusted by the record. ret_rec may be NULL. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A whole store whose memory is full: moving, sealing and reading go on, what is
  * coldest leaves first, and nothing is done in the background for nothing. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -221,6 +222,55 @@ static void listing_opens_nothing(const char *path)
 	store_close(st, false);
 }
 
+/* ---- descriptors ----------------------------------------------------------- */
+
+#define FEW_FILES 96u
+#define MANY_CONTEXTS 70u
+
+static unsigned count_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	CHECK(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* More contexts in memory than a process may have files. */
+static void replicas_need_no_descriptors(const char *path)
+{
+	struct rlimit files, few;
+	struct store *st;
+	unsigned before;
+
+	CHECK(getrlimit(RLIMIT_NOFILE, &files) == 0);
+	few = (struct rlimit) { .rlim_cur = FEW_FILES, .rlim_max = files.rlim_max };
+	CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	st = open_store(path, 64u << 20);
+	before = count_fds();
+	for (unsigned i = 0; i < MANY_CONTEXTS; i++)
+		make_file(st, i, FILE_BYTES / 16);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < MANY_CONTEXTS; i++) {
+			struct node *n = lookup(st, i);
+
+			read_file(st, i, FILE_BYTES / 16);
+			CHECK(in_dram(st, i));
+			if (round == 0) { /* the second time of those that were moved */
+				CHECK_EQ(store_move(st, n, PLACE_SSD), 0);
+				CHECK_EQ(store_move(st, n, PLACE_DRAM), 0);
+			}
+			store_forget(st, n, 1);
+		}
+		CHECK(count_fds() <= before + FEW_FILES / 4 + 8);
+	}
+	store_close(st, false);
+	CHECK(setrlimit(RLIMIT_NOFILE, &files) == 0);
+}
+
 /* ---- who goes first ------------------------------------------------------- */
 
 #define COLD_N 400u
@@ -419,6 +469,8 @@ int main(void)
 	promotion_survives_closing(path);
 	snprintf(path, sizeof(path), "%s/listing", dir);
 	listing_opens_nothing(path);
+	snprintf(path, sizeof(path), "%s/descriptors", dir);
+	replicas_need_no_descriptors(path);
 	snprintf(path, sizeof(path), "%s/copying", dir);
 	copiers_do_not_wait_in_a_circle(path);
 	test_tmpdir_remove(dir);
