@@ -250,6 +250,7 @@ void ctx_gone_locked(struct ctx *c)
 		io_close(&c->fd);
 	object_put(c->obj);
 	c->obj = NULL;
+	watch_end(c);
 }
 
 void ctx_gone(struct ctx *c)
@@ -302,6 +303,8 @@ void ctx_table_fini(struct store *st)
 {
 	struct ctx_table *t = &st->ctxs;
 
+	if (t->hash)
+		watch_stop(st);
 	while (t->hash && !list_empty(&t->lru)) {
 		struct ctx *c = container_of(t->lru.next, struct ctx, lru);
 

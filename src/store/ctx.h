@@ -73,6 +73,8 @@ struct ctx {
 	int backing_id GUARDED;       /* registered while passthrough > 0, else 0 */
 	bool backing_is_copy GUARDED; /* it is copy's file, not the tree file */
 	bool copy_shared GUARDED;     /* a writer came to a copy being served: serving.c */
+	bool unseen GUARDED;          /* a writer was passed through to the tree file: watch.c */
+	bool watched GUARDED;         /* and may have a mapping left: holds a reference */
 	bool sealing GUARDED;         /* a seal is between its first and last step */
 	bool cancel GUARDED;          /* asks that seal to give up */
 	bool queued GUARDED;          /* in the seal queue */
@@ -94,6 +96,8 @@ struct ctx {
 	uint64_t whole_reads GUARDED; /* opens that read from start to end */
 	uint64_t closed_ns GUARDED;   /* CLOCK_MONOTONIC of the last close */
 	char reason[64] GUARDED;      /* of the last move */
+	struct timespec seen_mtim;    /* only kvfs-tick: of the file when it last looked */
+	blkcnt_t seen_blocks;         /* likewise */
 	struct list seal_link;        /* seal queue's lock */
 	uint64_t due_ns;              /* set before queueing; CLOCK_MONOTONIC */
 	uint64_t retry_ns;            /* not before: the last try found it busy or no room */

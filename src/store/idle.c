@@ -49,7 +49,8 @@ static bool is_idle(struct ctx *c, bool *ret_held)
 	bool idle;
 
 	lock_acquire(&c->lock);
-	idle = c->opens == 0 && !c->sealing && !c->working && !c->unlinked && !c->copy_shared;
+	idle = c->opens == 0 && !c->sealing && !c->working && !c->unlinked && !c->copy_shared &&
+	       !c->watched;
 	*ret_held = c->rep || c->copy;
 	lock_release(&c->lock);
 	return idle;

@@ -102,6 +102,7 @@ static void pass_mode(struct ctx *c, struct file *f) REQUIRES(&c->lock)
 	if (!f->writes)
 		return;
 	c->copy_shared |= c->backing_is_copy;
+	c->unseen |= !c->backing_is_copy;
 	if (c->backing_is_copy || !may_write_past(c))
 		f->mode = SERVE_PASSTHROUGH_DIRECT;
 }
@@ -457,6 +458,7 @@ static void last_close(struct file *f, int backing_id, bool unlinked, bool hidde
 		(void)serving_end(c); /* else when its last mapping goes: tick */
 		if (c->state != CTX_SEALED)
 			space_drop_dram(c, false, true); /* changes will not be seen */
+		watch_closed(c);
 		ctx_idle(c);
 		seal_queue(c);
 		return;

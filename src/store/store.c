@@ -167,34 +167,12 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 
 /* ---- running -------------------------------------------------------------- */
 
-static bool poll_writer(struct ctx *c, void *arg)
-{
-	struct stat sb;
-	bool passing, shared;
-
-	(void)arg;
-	lock_acquire(&c->lock);
-	passing = c->passthrough > 0 && c->writers > 0;
-	shared = c->copy_shared && c->passthrough == 0;
-	lock_release(&c->lock);
-	if (shared && serving_end(c)) {
-		ctx_idle(c);
-		seal_queue(c);
-	}
-	if (passing && gate_try(&c->gate, false)) {
-		if (c->fd >= 0 && fstat(c->fd, &sb) == 0)
-			ctx_account(c, &sb);
-		gate_leave(&c->gate, false);
-	}
-	return true;
-}
-
 /* Passthrough writers are not seen: look at them, and make room for what they took. */
 static void poll_writers(struct store *st)
 {
 	uint64_t reserve = st->cfg.reserve_bytes;
 
-	ctx_each(st, poll_writer, NULL);
+	watch_all(st);
 	if (st->cfg.full != FULL_EVICT || space_free(st) >= reserve / 2)
 		return;
 	if (space_reserve(st, reserve / 2, 0) == 0)

@@ -316,6 +316,14 @@ uint64_t damage_scan(struct store *st);
 /* io.c: a write with the gate held exclusive, whatever the state. */
 WUR int write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off);
 
+/* watch.c: writers that the kernel serves by itself */
+/* The last descriptor was closed: watches on while a mapping is left. No gate held. */
+void watch_closed(struct ctx *c);
+/* The file goes, or the store ends: gives the reference back, of several. */
+void watch_end(struct ctx *c);
+void watch_all(struct store *st); /* by kvfs-tick */
+void watch_stop(struct store *st);
+
 /* serving.c: the copy that readers are passed through to follows the file. */
 /* Something about the content is about to be unseen here: a copy in use is shared
  * from now on, any other goes. Gate exclusive. */

@@ -22,7 +22,7 @@ done
 # the kernel writes by itself where it may
 mount_fs -o dram=256M,settle=1h,ssd=8G,reserve=64M
 expect "$modes" "$MNT" mapped_truncate mapped_rewrite mapped_rewrite_sync mapped_unseal \
-	mapped_overlay mapped_move mapped_recycle mapped_seal \
+	mapped_overlay mapped_move mapped_recycle mapped_seal mapped_times \
 	writer_beside_plain_reader writer_beside_copy_reader
 
 # the daemon ends while somebody has a copy open and mapped
