@@ -17,6 +17,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "codecs/codec.h"
 #include "store/record.h"
 #include "store/seal.h"
 #include "store/standin.h"
@@ -246,22 +247,60 @@ static bool all_zero(const uint8_t *p, size_t len)
 	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
 }
 
-/* Everything as it reads now into the stand-in; zeros stay holes. */
+/* Bytes from the start that the object may have something of: what lies behind is
+ * the stand-in's alone, and true already. */
+static uint64_t object_end(const struct ctx *c)
+{
+	uint64_t end = c->size;
+
+	if (end > c->rec.valid_bytes)
+		end = c->rec.valid_bytes;
+	return end > c->obj->logical_bytes ? c->obj->logical_bytes : end;
+}
+
+/* The end of the object's hole at @off, on a block's edge; @off if there is none. */
+static uint64_t hole_end(const struct ctx *c, uint64_t off)
+{
+	const struct object *o = c->obj;
+	uint64_t end = off;
+
+	for (uint32_t i = object_chunk_at(o, off); i < o->n_chunks; i++) {
+		const struct object_chunk *ch = &o->chunks[i];
+
+		if (o->layers[ch->first_layer].codec != CODEC_HOLE)
+			break;
+		end = ch->off_bytes + ch->len_bytes;
+	}
+	end = round_down_u64(end, STORE_BLOCK);
+	return end > off ? end : off;
+}
+
+/*
+ * Everything as it reads now, up to @upto, into the stand-in. Where it reads as zeros
+ * a hole does, and data that are there already are these zeros.
+ */
 static int materialise(struct ctx *c, uint64_t upto)
 {
 	uint8_t *buf = mem_alloc_pages(UNSEAL_STEP);
+	uint64_t off = 0;
 	int r = 0;
 
 	if (!buf)
 		return -ENOMEM;
-	for (uint64_t off = 0; off < upto && r == 0; off += UNSEAL_STEP) {
-		size_t len = upto - off < UNSEAL_STEP ? (size_t)(upto - off) : UNSEAL_STEP;
+	while (off < upto && r == 0) {
+		uint64_t next = hole_end(c, off);
 
-		r = read_range(c, off, buf, len, c->size);
-		if (r == 0 && !(c->state == CTX_SEALED && all_zero(buf, len)))
-			r = overlay_write_locked(c, buf, len, off);
+		if (next == off) {
+			size_t len = upto - off < UNSEAL_STEP ? (size_t)(upto - off) : UNSEAL_STEP;
+
+			r = read_range(c, off, buf, len, c->size);
+			if (r == 0 && !all_zero(buf, len))
+				r = overlay_write_locked(c, buf, len, off);
+			next = off + len;
+		}
 		if (r == 0)
 			r = FAULT_POINT("unseal.data");
+		off = next;
 	}
 	mem_free_pages(buf, UNSEAL_STEP);
 	return r;
@@ -269,13 +308,16 @@ static int materialise(struct ctx *c, uint64_t upto)
 
 int unseal_locked(struct ctx *c, struct stat *ret_sb)
 {
-	uint64_t upto = c->size;
 	struct kvfs_record old = c->rec, plain = { .version = KVFS_RECORD_VERSION };
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, 0 } };
+	uint64_t upto;
 	int r;
 
 	if (c->rec.state == KVFS_RECORD_PLAIN)
 		return 0;
+	if (!c->obj)
+		return -KVFS_EDAMAGED;
+	upto = object_end(c);
 	if (fstat(c->fd, ret_sb) < 0)
 		return -errno;
 	ts[1] = ret_sb->st_mtim;
