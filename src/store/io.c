@@ -304,10 +304,31 @@ int store_write(struct file *f, const void *buf, size_t len, uint64_t off)
 
 /* ---- the rest ------------------------------------------------------------- */
 
+/* Bytes of [off, off+len) that have no block yet. Preallocated ones count as such:
+ * too much is asked for then, never too little. */
+static uint64_t unallocated(int fd, uint64_t off, uint64_t len)
+{
+	uint64_t pos = off, end = off + len, need = len;
+
+	while (pos < end) {
+		off_t data = lseek(fd, (off_t)pos, SEEK_DATA), hole;
+
+		if (data < 0 || (uint64_t)data >= end)
+			break;
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0)
+			break;
+		pos = (uint64_t)hole < end ? (uint64_t)hole : end;
+		need -= pos - (uint64_t)data;
+	}
+	return need;
+}
+
 int store_fallocate(struct file *f, int mode, uint64_t off, uint64_t len)
 {
 	struct ctx *c = f->ctx;
 	bool grows = !(mode & FALLOC_FL_PUNCH_HOLE);
+	uint64_t need = 0;
 	struct stat sb;
 	int r = 0;
 
@@ -315,18 +336,22 @@ int store_fallocate(struct file *f, int mode, uint64_t off, uint64_t len)
 		return -EBADF;
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 		return -EOPNOTSUPP;
+	if (len > INT64_MAX || off > INT64_MAX - len)
+		return -EFBIG;
 	gate_enter(&c->gate, true);
 	lock_acquire(&c->lock);
 	c->dirty = true;
 	lock_release(&c->lock);
 	if (!is_plain(c))
 		r = unseal_locked(c, &sb);
-	if (r == 0 && grows)
-		r = space_reserve(c->st, len, c->ino);
+	if (r == 0 && grows) {
+		need = unallocated(c->fd, off, len);
+		r = space_reserve(c->st, need, c->ino);
+	}
 	if (r == 0) {
 		r = fallocate(c->fd, mode, (off_t)off, (off_t)len) < 0 ? -errno : 0;
 		if (grows)
-			space_release(c->st, len);
+			space_release(c->st, need);
 		if (fstat(c->fd, &sb) == 0)
 			ctx_account(c, &sb);
 		if (r == 0)
