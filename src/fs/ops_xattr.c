@@ -177,6 +177,7 @@ static void set_steering(fuse_req_t req, struct node *n, const char *name, const
 	j->change.node = n;
 	j->change.id = xattr_find(name);
 	j->change.who = fuse_req_ctx(req)->uid;
+	j->change.gid = fuse_req_ctx(req)->gid;
 	j->change.flags = flags;
 	j->change.len = size < XATTR_VALUE_MAX ? size : XATTR_VALUE_MAX;
 	memcpy(j->change.value, val, j->change.len);

@@ -333,7 +333,7 @@ static int apply_action(const struct xattr_change *c, bool on)
 	case KVCACHEFS_XATTR_ID_PREFETCH:
 		return store_prefetch(st, c->node, c->who);
 	case KVCACHEFS_XATTR_ID_EVICT:
-		return store_evict(st, c->node);
+		return store_evict(st, c->node, &(struct caller){ .uid = c->who, .gid = c->gid });
 	case KVCACHEFS_XATTR_ID_SEAL:
 		return store_seal(st, c->node);
 	case KVCACHEFS_XATTR_ID_UNSEAL:

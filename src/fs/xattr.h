@@ -31,6 +31,7 @@ struct xattr_change {
 	struct node *node;
 	int id;
 	uid_t who;
+	gid_t gid;
 	int flags; /* of setxattr(2) */
 	size_t len;
 	char value[XATTR_VALUE_MAX + 1]; /* NUL-terminated */

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "policy/policy.h"
-#include "store/store_types.h"
+#include "store/evict.h"
 
 static const char *const counter_names[CNT_N_] = {
 #define X(id, name, help) name,
@@ -184,35 +184,64 @@ int store_info(struct store *st, struct node *n, struct ctx_info *ret)
 	return r;
 }
 
-int store_pin(struct store *st, struct node *n, uid_t who, bool on)
+/* What it knows of its pin, from the file and the index. */
+static int pin_state(struct ctx *c, struct node *n, bool *ret_pinned)
 {
+	int r = ctx_enter(c);
+
+	if (r < 0)
+		return r;
+	r = ctx_load_locked(c, n);
+	lock_acquire(&c->lock);
+	*ret_pinned = c->pinned;
+	lock_release(&c->lock);
+	gate_leave(&c->gate, true);
+	return r;
+}
+
+static int pin(struct ctx *c, struct node *n, uid_t who, bool on)
+{
+	struct store *st = c->st;
 	struct meta_rec rec;
 	struct stat sb;
+	bool was = false;
+	int r = attr_node(st, n, &sb);
+
+	if (r == 0)
+		r = pin_state(c, n, &was);
+	if (r < 0)
+		return r;
+	if (on && !was && !evict_pin_room(st, (uint64_t)sb.st_blocks * 512) && who != 0)
+		return -EDQUOT;
+	if (was && !on)
+		evict_unpinned(st, (uint64_t)sb.st_blocks * 512);
+	r = ctx_enter(c); /* not while it is being evicted */
+	if (r < 0)
+		return r;
+	lock_acquire(&c->lock);
+	c->pinned = on;
+	lock_release(&c->lock);
+	gate_leave(&c->gate, true);
+	if (meta_get(st->meta, node_ino(n), &rec) < 0)
+		index_put(st, n, c, &sb, node_content(n) == NODE_SEALED);
+	index_heat(c);
+	return 0;
+}
+
+int store_pin(struct store *st, struct node *n, uid_t who, bool on)
+{
 	struct ctx *c;
 	int r;
 
-	(void)who;
 	if (!S_ISREG(node_type(n)))
 		return -EINVAL;
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
-	gate_enter(&c->gate, true);
-	r = ctx_load_locked(c, n);
-	gate_leave(&c->gate, true);
-	if (r < 0) {
-		ctx_put(c);
-		return r;
-	}
-	lock_acquire(&c->lock);
-	c->pinned = on;
-	lock_release(&c->lock);
-	if (attr_node(st, n, &sb) == 0 && meta_get(st->meta, node_ino(n), &rec) < 0)
-		index_put(st, n, c, &sb, node_content(n) == NODE_SEALED);
-	index_heat(c);
+	r = pin(c, n, who, on);
 	ctx_idle(c);
 	ctx_put(c);
-	return 0;
+	return r;
 }
 
 void store_settings_changed(struct store *st, struct node *n)

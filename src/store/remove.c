@@ -167,9 +167,9 @@ static int victim_claim_idle(struct store *st, const struct at *at, uint64_t ino
 	v->gated = true;
 	lock_acquire(&v->ctx->lock);
 	busy = v->ctx->opens > 0 || v->ctx->sealing || v->ctx->copy_shared ||
-	       (v->ctx->pinned && !pinned);
+	       (v->ctx->pinned && (!pinned || v->sb.st_uid == 0));
 	lock_release(&v->ctx->lock);
-	if (!busy && !pinned && meta_get(st->meta, ino, &rec) == 0)
+	if (!busy && (!pinned || v->sb.st_uid == 0) && meta_get(st->meta, ino, &rec) == 0)
 		busy = (rec.flags & META_PINNED) != 0;
 	if (!busy && mark_unlinked(v, at))
 		return 0;

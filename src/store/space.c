@@ -206,13 +206,40 @@ int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino)
 	return 0;
 }
 
-int store_evict(struct store *st, struct node *n)
+/* As the kernel's check for unlink, less supplementary groups. */
+static int may_unlink(struct store *st, struct node *n, const struct caller *who)
 {
+	char name[NAME_MAX + 1];
+	struct node *dir;
+	struct stat sb;
+	mode_t need = S_IWOTH | S_IXOTH;
+	int r;
+
+	if (who->uid == 0)
+		return 0;
+	if (!node_where(st->nodes, n, &dir, name))
+		return -ESTALE;
+	r = attr_node(st, dir, &sb);
+	node_forget(st->nodes, dir, 1);
+	if (r < 0)
+		return r;
+	if (who->uid == sb.st_uid)
+		need = S_IWUSR | S_IXUSR;
+	else if (who->gid == sb.st_gid)
+		need = S_IWGRP | S_IXGRP;
+	return (sb.st_mode & need) == need ? 0 : -EACCES;
+}
+
+int store_evict(struct store *st, struct node *n, const struct caller *who)
+{
+	int r;
+
 	if (st->read_only)
 		return -EROFS;
 	if (!S_ISREG(node_type(n)))
 		return -EINVAL;
-	return evict_one(st, node_ino(n));
+	r = may_unlink(st, n, who);
+	return r < 0 ? r : evict_one(st, node_ino(n));
 }
 
 uint64_t space_limit_of(struct store *st, uint64_t ssd_bytes)

@@ -241,8 +241,9 @@ enum place { PLACE_SSD, PLACE_DRAM, PLACE_COPY };
 WUR int store_move(struct store *st, struct node *n, enum place where);
 /* Starts store_move(PLACE_DRAM or COPY by policy) in the background. */
 WUR int store_prefetch(struct store *st, struct node *n, uid_t who);
-/* Removes the file as full=evict would: -EBUSY when open or pinned. */
-WUR int store_evict(struct store *st, struct node *n);
+/* Removes the file as full=evict would: -EBUSY when open, pinned or with another
+ * name; -EACCES when @who could not unlink it (the owner of the file is asking). */
+WUR int store_evict(struct store *st, struct node *n, const struct caller *who);
 /* Something that changes inherited settings was set on @n (user.kvcache.layout,
  * quality, ...): drop what was cached. */
 void store_settings_changed(struct store *st, struct node *n);

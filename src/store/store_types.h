@@ -238,7 +238,8 @@ void attr_apply(const struct kvfs_record *rec, struct stat *sb);
 void attr_ctime_live(struct store *st, struct node *n);
 
 /* remove.c: store_unlink of this very inode, only when nobody uses it and it has
- * no other name, never waiting for who does: -EBUSY, -ESTALE. @pinned: even so. */
+ * no other name, never waiting for who does: -EBUSY, -ESTALE. @pinned: even so,
+ * unless it is root's. */
 WUR int remove_idle(struct store *st, struct node *dir, const char *name, uint64_t ino,
 		    bool pinned);
 

@@ -272,7 +272,7 @@ static int run_node(struct store *st, const struct step *s)
 	} else if (s->op == OP_UNSEAL) {
 		r = store_unseal(st, n);
 	} else if (s->op == OP_EVICT) {
-		r = store_evict(st, n);
+		r = store_evict(st, n, &(struct caller){ 0 });
 	} else if (s->op == OP_TRUNC) {
 		sb.st_size = (off_t)s->len;
 		r = store_setattr(st, n, NULL, &sb, SET_SIZE, &sb);

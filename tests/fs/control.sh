@@ -66,6 +66,10 @@ expect_errno EPERM as_user setfattr -n user.kvcache.ssd -v 1M "$MNT"
 expect_errno EPERM as_user setfattr -n user.kvcache.scrub -v 1 "$MNT"
 chown 0 "$MNT"
 AS_UID=10001
+# removing a name takes permission on its directory, not only the file
+chmod 755 "$MNT"
+expect_errno EACCES as_user setfattr -n user.kvcache.evict -v 1 "$MNT/f"
+chmod 777 "$MNT"
 expect as_user setfattr -x user.kvcache.quality "$MNT/f"
 expect_eq "$(get quality "$MNT/f")" 1
 
@@ -95,6 +99,16 @@ remount_fs
 expect_eq "$(get pin "$MNT/f")" 1 "pin after a restart"
 case "$(get layout "$MNT/d")" in dtype=bf16*) ;; *) fail "layout after a restart" ;; esac
 expect_errno EBUSY setfattr -n user.kvcache.evict -v 1 "$MNT/f"
+# pins hold half of the store at most, except root's
+limit=$(get ssd "$MNT")
+setfattr -n user.kvcache.ssd -v 12M "$MNT"
+kvdata random 3000000 2 "$MNT/pinned"
+chown 10001 "$MNT/pinned"
+expect_errno EDQUOT as_user setfattr -n user.kvcache.pin -v 1 "$MNT/pinned"
+expect_eq "$(get pin "$MNT/pinned")" 0 "pin refused"
+expect setfattr -n user.kvcache.pin -v 1 "$MNT/pinned"
+rm "$MNT/pinned"
+setfattr -n user.kvcache.ssd -v "$limit" "$MNT"
 setfattr -x user.kvcache.pin "$MNT/f"
 expect_eq "$(get pin "$MNT/f")" 0 "pin taken away"
 

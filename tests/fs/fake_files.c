@@ -277,9 +277,10 @@ int store_prefetch(struct store *st, struct node *n, uid_t who)
 	return 0;
 }
 
-int store_evict(struct store *st, struct node *n)
+int store_evict(struct store *st, struct node *n, const struct caller *who)
 {
 	(void)st;
+	(void)who;
 	return n->backing_users ? -EBUSY : -EOPNOTSUPP;
 }
 

@@ -120,7 +120,7 @@ static void *evictor(void *arg)
 
 		if (store_lookup(run->st, store_root(run->st), names[i % 3], &n, &sb) < 0)
 			continue;
-		r = store_evict(run->st, n);
+		r = store_evict(run->st, n, &(struct caller){ 0 });
 		CHECK(r == 0 || r == -EBUSY || r == -ENOENT || r == -ESTALE);
 		run->evicted += r == 0;
 		store_forget(run->st, n, 1);
