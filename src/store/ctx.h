@@ -61,6 +61,7 @@ struct ctx {
 	bool fd_writable;
 	uint64_t size;        /* logical size while SEALED or OVERLAY */
 	bool loaded;          /* accounted was set from the file */
+	bool unpunched;       /* found SWITCHED, with nobody under way to finish that */
 	bool punch_durable;   /* SEALED, punch and OVERLAY flag are known to be durable */
 	bool overlay_begun;   /* the record names this inode and says that it is being written */
 	bool map_stale;       /* the stand-in's data changed since the record noted where it is */

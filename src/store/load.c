@@ -207,6 +207,7 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 			bytes += (uint64_t)rec.stored_blocks * STORE_BLOCK;
 		load_flags(c, bytes);
 		c->loaded = true;
+		c->unpunched = rec.state == KVFS_RECORD_SWITCHED;
 	}
 	c->size = (uint64_t)sb.st_size;
 	return 0;
@@ -231,6 +232,25 @@ int ctx_object_open(struct ctx *c, const struct object_id *id, struct object **r
 	return r;
 }
 
+/*
+ * The intent of this switch was lost, with the index or in a copy of the store, so
+ * recovery did not find it. The object is there: once the switch is durable the
+ * plain data can go. Failing only keeps the space.
+ */
+static void punch_late(struct ctx *c)
+{
+	uint64_t bytes;
+
+	c->unpunched = false;
+	if (c->rec.state != KVFS_RECORD_SWITCHED || c->st->read_only || !c->fd_writable ||
+	    commit_barrier(c->st) < 0 || seal_punch_locked(c) < 0)
+		return;
+	lock_acquire(&c->lock);
+	bytes = c->accounted;
+	lock_release(&c->lock);
+	index_occupies(c->st, c->ino, bytes);
+}
+
 int ctx_object_locked(struct ctx *c)
 {
 	struct object_id id;
@@ -243,5 +263,7 @@ int ctx_object_locked(struct ctx *c)
 	r = ctx_object_open(c, &id, &c->obj);
 	if (r == -ENOENT || r == -ENOTDIR)
 		r = -KVFS_EDAMAGED;
+	if (r == 0 && c->unpunched)
+		punch_late(c);
 	return r;
 }
