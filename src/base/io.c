@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -112,6 +114,42 @@ int io_open_regular(int dirfd, const char *name, int flags, unsigned mode)
 err_close:
 	close(fd);
 	return rc;
+}
+
+/* The next name of *path into @name; false when there is none or a bad one. */
+static bool next_name(const char **path, char name[NAME_MAX + 1])
+{
+	size_t len = strcspn(*path, "/");
+
+	if (len == 0 || len > NAME_MAX)
+		return false;
+	memcpy(name, *path, len);
+	name[len] = 0;
+	*path += len;
+	if (**path == '/')
+		(*path)++;
+	return strcmp(name, "..") != 0;
+}
+
+/* Name by name and not by openat2, which seccomp filters may refuse. */
+int io_open_beneath(int dirfd, const char *path, int flags)
+{
+	char name[NAME_MAX + 1];
+	int at = dirfd, fd = -1;
+
+	do {
+		if (!next_name(&path, name))
+			fd = -EINVAL;
+		else
+			fd = openat(at, name, (*path ? O_PATH | O_DIRECTORY : flags) |
+						      O_NOFOLLOW | O_CLOEXEC);
+		if (fd == -1)
+			fd = -errno;
+		if (at != dirfd)
+			close(at);
+		at = fd;
+	} while (fd >= 0 && *path);
+	return fd;
 }
 
 int io_read_file(int dirfd, const char *name, size_t max, char **ret, size_t *ret_len)

@@ -25,6 +25,10 @@ WUR int io_fdatasync(int fd);
  * symlink planted in the store can neither hang nor redirect the daemon.
  * Returns the descriptor. -EAGAIN: somebody holds a conflicting lease. */
 WUR int io_open_regular(int dirfd, const char *name, int flags, unsigned mode);
+/* Opens a path of plain names ("a/b/c") relative to @dirfd, following no symbolic link
+ * anywhere and never leading out of it: -ELOOP, -ENOTDIR, -EINVAL. O_CLOEXEC and
+ * O_NOFOLLOW are added. Returns the descriptor. */
+WUR int io_open_beneath(int dirfd, const char *path, int flags);
 /* Whole small file into a NUL-terminated string, the caller's to mem_free();
  * -EFBIG over @max bytes. @ret_len may be NULL. */
 WUR int io_read_file(int dirfd, const char *name, size_t max, char **ret, size_t *ret_len);

@@ -98,25 +98,37 @@ static int move_name(struct store *st, const struct at *at, uint64_t ino)
 	return -EEXIST;
 }
 
+/* What it occupies: by its context, and as it counts from now on. */
+struct held {
+	uint64_t accounted, beside;
+};
+
 /* From here on nobody seals or changes it; false when that was so already. Gate
  * exclusive, until the name is gone: who comes meanwhile waits. */
-static bool hold(struct ctx *c, uint64_t *ret_accounted)
+static bool hold(struct ctx *c, struct held *h)
 {
+	struct meta_rec rec;
+
 	if (!ctx_leave_begin(c))
 		return false;
 	lock_acquire(&c->lock);
 	c->hidden = true;
-	*ret_accounted = c->accounted;
+	h->accounted = c->accounted;
 	c->accounted = 0; /* still occupied: stays in the sum, see damage_scan */
 	lock_release(&c->lock);
+	h->beside = h->accounted;
+	if (!c->loaded && meta_get(c->st->meta, c->ino, &rec) == 0)
+		h->beside = rec.stored_bytes;
+	atomic_fetch_add(&c->st->ssd_beside, h->beside);
 	return true;
 }
 
-static void unhold(struct ctx *c, uint64_t accounted)
+static void unhold(struct ctx *c, const struct held *h)
 {
 	lock_acquire(&c->lock);
-	c->accounted = accounted;
+	c->accounted = h->accounted;
 	lock_release(&c->lock);
+	atomic_fetch_sub(&c->st->ssd_beside, h->beside);
 }
 
 static int hide_at(struct store *st, struct node *n, const struct at *at, struct ctx *c)
@@ -159,11 +171,11 @@ static int hide_held(struct ctx *c, struct node *n, struct node *dir, const char
 		     bool *ret_idle)
 {
 	struct store *st = c->st;
-	uint64_t accounted;
+	struct held held;
 	struct at at;
 	int r;
 
-	if (!hold(c, &accounted))
+	if (!hold(c, &held))
 		return -EALREADY;
 	r = node_at_child(st->nodes, dir, name, &at);
 	if (r == 0) {
@@ -173,7 +185,7 @@ static int hide_held(struct ctx *c, struct node *n, struct node *dir, const char
 		node_at_put(st->nodes, &at);
 	}
 	if (r < 0)
-		unhold(c, accounted);
+		unhold(c, &held);
 	*ret_idle = ctx_leave_end(c, r == 0);
 	if (r == 0 && *ret_idle)
 		ctx_gone_locked(c);

@@ -50,7 +50,7 @@ void store_status(struct store *st, struct store_status *ret)
 	ret->files_sealed = t.sealed;
 	ret->nodes = node_count(st->nodes);
 	lock_acquire(&st->seal.lock);
-	ret->seal_queue = st->seal.n_queue;
+	ret->seal_queue = st->seal.n_queue + st->seal.n_feed;
 	ret->seal_running = st->seal.running;
 	lock_release(&st->seal.lock);
 	ret->paths = st->paths;

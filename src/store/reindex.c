@@ -51,7 +51,8 @@ struct walk {
 	struct store *st;
 	struct todo *todo;
 	struct inos seen; /* sorted at the end: inodes that exist */
-	bool failed;
+	bool failed;      /* did not see everything */
+	bool blind;       /* could not read a record, which may refer to any object */
 };
 
 static void saw(struct walk *w, uint64_t ino)
@@ -80,6 +81,7 @@ static void file_rec(struct walk *w, int dfd, const char *name, const struct sta
 {
 	struct kvfs_record r;
 	char path[NODE_PATH_MAX];
+	int err;
 
 	rec->stored_bytes = (uint64_t)sb->st_blocks * 512;
 	rec->logical_bytes = (uint64_t)sb->st_size;
@@ -87,8 +89,12 @@ static void file_rec(struct walk *w, int dfd, const char *name, const struct sta
 	if (sb->st_size == 0)
 		return;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dfd, name);
-	if (record_get(-1, path, w->st->xattr, &r) < 0)
+	err = record_get(-1, path, w->st->xattr, &r);
+	if (err < 0) {
+		/* without a record it refers to nothing, unless it has lost it */
+		w->blind |= err != -ENOENT && (err != -ENODATA || damage_record_lost(sb));
 		return;
+	}
 	if (w->st->orphans.n)
 		orphan_saw(w->st, &r);
 	if (r.state == KVFS_RECORD_PLAIN) {
@@ -105,8 +111,10 @@ static void one(struct walk *w, int dfd, const char *dir, uint64_t dir_ino, cons
 	struct meta_rec rec;
 	struct stat sb;
 
-	if (fstatat(dfd, name, &sb, AT_SYMLINK_NOFOLLOW) < 0)
-		return; /* removed meanwhile */
+	if (fstatat(dfd, name, &sb, AT_SYMLINK_NOFOLLOW) < 0) {
+		w->failed |= errno != ENOENT; /* else removed meanwhile */
+		return;
+	}
 	if (!S_ISREG(sb.st_mode) && !S_ISDIR(sb.st_mode))
 		return;
 	if (meta_get(w->st->meta, sb.st_ino, &rec) < 0) {
@@ -122,29 +130,29 @@ static void one(struct walk *w, int dfd, const char *dir, uint64_t dir_ino, cons
 		file_rec(w, dfd, name, &sb, &rec);
 	}
 	saw(w, sb.st_ino);
-	err_ignore(meta_put(w->st->meta, sb.st_ino, &rec)); /* rebuildable */
+	w->failed |= meta_put(w->st->meta, sb.st_ino, &rec) < 0;
+	if (meta_wants_flush(w->st->meta))
+		w->failed |= meta_flush(w->st->meta, false) < 0; /* bounds the queue */
 }
 
 static void walk_dir(struct walk *w, const char *path, uint64_t ino)
 {
-	int fd = openat(w->st->tree_fd, *path ? path : ".",
-			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = io_open_beneath(w->st->tree_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	unsigned n = 0;
 
 	if (!d) {
-		io_close(&fd);
-		w->failed |= errno != ENOENT;
+		w->failed |= fd >= 0 || (fd != -ENOENT && fd != -ENOTDIR && fd != -ELOOP);
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
-	while ((e = readdir(d)) && !atomic_load(&w->st->stopping)) {
+	while ((errno = 0, e = readdir(d)) && !atomic_load(&w->st->stopping)) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		one(w, fd, path, ino, e->d_name);
-		if (++n % 4096 == 0)
-			err_ignore(meta_flush(w->st->meta, false)); /* bounds the queue */
 	}
+	w->failed |= !e && errno != 0;
 	closedir(d);
 }
 
@@ -191,15 +199,44 @@ static void drop_gone(struct walk *w)
 	err_ignore(meta_flush(w->st->meta, false));
 }
 
+/* What contexts in memory count beyond what the index says of them. */
+static bool add_unindexed(struct ctx *c, void *arg)
+{
+	uint64_t *sum = arg;
+	struct meta_rec rec;
+	uint64_t known = 0;
+
+	if (meta_get(c->st->meta, c->ino, &rec) == 0)
+		known = rec.stored_bytes;
+	lock_acquire(&c->lock);
+	if (c->loaded || c->unlinked)
+		*sum += c->accounted - known;
+	lock_release(&c->lock);
+	return true;
+}
+
+/* The sum is what is in the index, what counts besides, and what is under way. As a
+ * difference, so that what changes just now is not lost. */
+static void sum_up(struct store *st)
+{
+	uint64_t was = atomic_load(&st->ssd_used), now;
+	struct meta_totals t;
+
+	now = atomic_load(&st->ssd_reserved) + atomic_load(&st->ssd_beside);
+	meta_totals(st->meta, &t);
+	now += t.stored_bytes;
+	ctx_each(st, add_unindexed, &now);
+	atomic_fetch_add(&st->ssd_used, now - was);
+	log_info(st->log, "index checked after an unclean end: %llu files",
+		 (unsigned long long)t.files);
+}
+
 void recover_reindex(struct store *st)
 {
 	struct walk w = { .st = st };
-	struct meta_totals before, after;
-	uint64_t beside; /* what counts and is in no index: damaged/ */
 	struct stat sb;
+	bool complete;
 
-	meta_totals(st->meta, &before);
-	beside = space_used(st) - before.stored_bytes;
 	if (fstat(st->tree_fd, &sb) < 0)
 		return;
 	saw(&w, sb.st_ino);
@@ -212,16 +249,12 @@ void recover_reindex(struct store *st)
 			walk_dir(&w, t->path, t->ino);
 		mem_free(t);
 	}
-	orphan_settle(st, !w.failed && !atomic_load(&st->stopping));
-	if (!w.failed && !atomic_load(&st->stopping)) {
+	complete = !w.failed && !atomic_load(&st->stopping);
+	orphan_settle(st, complete && !w.blind);
+	if (complete) {
 		drop_gone(&w);
-		meta_totals(st->meta, &after);
-		/* what changed meanwhile is in the index as well: the sum is new,
-		 * not a difference on top of those changes */
-		atomic_store(&st->ssd_used, after.stored_bytes + beside);
+		sum_up(st);
 		st->clean = true;
-		log_info(st->log, "index checked after an unclean end: %llu files",
-			 (unsigned long long)after.files);
 	}
 	mem_free(w.seen.v);
 }
@@ -237,21 +270,7 @@ void seal_queue_pending(struct store *st)
 {
 	struct inos pending = { 0 };
 
+	err_ignore(meta_flush(st->meta, false)); /* what the walk found */
 	err_ignore(meta_each(st->meta, find_pending, &pending)); /* as far as it goes */
-	for (size_t i = 0; i < pending.n; i++) {
-		struct meta_rec rec;
-		struct ctx *c;
-
-		if (meta_get(st->meta, pending.v[i], &rec) < 0 ||
-		    ctx_get(st, pending.v[i], true, &c) < 0)
-			continue;
-		lock_acquire(&c->lock);
-		c->dirty = true;
-		if (!c->loaded && c->opens == 0)
-			c->accounted = rec.stored_bytes;
-		lock_release(&c->lock);
-		seal_queue(c);
-		ctx_put(c);
-	}
-	mem_free(pending.v);
+	seal_feed(st, pending.v, pending.n);
 }

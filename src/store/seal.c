@@ -585,6 +585,7 @@ static void seal_failed(struct seal *s, int r, bool intent)
 		lock_acquire(&s->c->lock);
 		s->c->dirty = false;
 		lock_release(&s->c->lock);
+		index_flag(st, s->c->ino, META_PENDING, false); /* the next mount need not try */
 	} else {
 		store_count(st, CNT_SEAL_FAILED, 1);
 		ctx_reason(s->c, err_text(r));

@@ -159,6 +159,50 @@ static struct ctx *due(struct sealer *s, uint64_t now, uint64_t *ret_when) REQUI
 	return c;
 }
 
+/* ---- what an earlier mount left plain -------------------------------------- */
+
+#define FEED_BATCH 64u
+
+void seal_feed(struct store *st, uint64_t *ino, size_t n)
+{
+	lock_acquire(&st->seal.lock);
+	st->seal.feed = ino;
+	st->seal.n_feed = n;
+	cond_broadcast(&st->seal.wake);
+	lock_release(&st->seal.lock);
+}
+
+static void feed_one(struct store *st, uint64_t ino)
+{
+	struct meta_rec rec;
+	struct ctx *c;
+
+	if (meta_get(st->meta, ino, &rec) < 0 || ctx_get(st, ino, true, &c) < 0)
+		return;
+	lock_acquire(&c->lock);
+	c->dirty = true;
+	if (!c->loaded && c->opens == 0)
+		c->accounted = rec.stored_bytes;
+	lock_release(&c->lock);
+	seal_queue(c);
+	ctx_put(c);
+}
+
+/* A context in the queue is in memory: not all at once. */
+static void feed(struct store *st)
+{
+	struct sealer *s = &st->seal;
+	uint64_t batch[FEED_BATCH];
+	unsigned n = 0;
+
+	lock_acquire(&s->lock);
+	while (s->n_queue < FEED_BATCH && s->n_feed > 0 && n < FEED_BATCH)
+		batch[n++] = s->feed[--s->n_feed];
+	lock_release(&s->lock);
+	for (unsigned i = 0; i < n; i++)
+		feed_one(st, batch[i]);
+}
+
 static void *sealer_thread(void *arg)
 {
 	struct store *st = arg;
@@ -167,7 +211,14 @@ static void *sealer_thread(void *arg)
 	lock_acquire(&s->lock);
 	while (!s->stop) {
 		uint64_t when;
-		struct ctx *c = due(s, clock_mono_ns(), &when);
+		struct ctx *c;
+
+		if (s->n_feed > 0 && s->n_queue < FEED_BATCH) {
+			lock_release(&s->lock);
+			feed(st);
+			lock_acquire(&s->lock);
+		}
+		c = due(s, clock_mono_ns(), &when);
 
 		if (!c) {
 			cond_wait_until(&s->wake, &s->lock, when);
@@ -350,7 +401,8 @@ void seal_stop(struct store *st, bool drain)
 	lock_acquire(&s->lock);
 	s->drain = drain;
 	cond_broadcast(&s->wake);
-	while (drain && (s->n_queue > 0 || s->running > 0) && clock_mono_ns() < until)
+	while (drain && (s->n_queue > 0 || s->n_feed > 0 || s->running > 0) &&
+	       clock_mono_ns() < until)
 		cond_wait_until(&s->wake, &s->lock, clock_mono_ns() + 50 * NSEC_PER_MSEC);
 	s->stop = true;
 	cond_broadcast(&s->wake);

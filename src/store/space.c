@@ -138,6 +138,7 @@ uint64_t space_free(struct store *st)
 
 void space_release(struct store *st, uint64_t bytes)
 {
+	atomic_fetch_sub(&st->ssd_reserved, bytes);
 	atomic_fetch_sub(&st->ssd_used, bytes);
 }
 
@@ -154,8 +155,10 @@ static bool take(struct store *st, uint64_t bytes, uint64_t keep_free)
 
 	while (bytes <= limit && keep_free <= limit - bytes &&
 	       ((int64_t)used < 0 || used <= limit - bytes - keep_free))
-		if (atomic_compare_exchange_weak(&st->ssd_used, &used, used + bytes))
+		if (atomic_compare_exchange_weak(&st->ssd_used, &used, used + bytes)) {
+			atomic_fetch_add(&st->ssd_reserved, bytes);
 			return true;
+		}
 	return false;
 }
 

@@ -159,7 +159,8 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 		return r;
 	}
 	meta_totals(st->meta, &totals);
-	atomic_store(&st->ssd_used, totals.stored_bytes + damage_scan(st));
+	atomic_store(&st->ssd_beside, damage_scan(st));
+	atomic_store(&st->ssd_used, totals.stored_bytes + atomic_load(&st->ssd_beside));
 	atomic_store(&st->ssd_limit, space_limit_of(st, st->cfg.ssd_bytes));
 	*ret = st;
 	return 0;
@@ -267,6 +268,8 @@ static void stop_threads(struct store *st, bool seal)
 
 void store_close(struct store *st, bool seal)
 {
+	bool clean;
+
 	if (!st)
 		return;
 	stop_threads(st, seal);
@@ -275,10 +278,13 @@ void store_close(struct store *st, bool seal)
 	reader_destroy(st->reader);
 	workers_destroy(st->workers);
 	copy_pool_destroy(st->copies);
-	if (!st->read_only && st->barrier_fd >= 0 && st->reader)
-		err_ignore(commit_barrier(st)); /* what is not durable was not promised */
-	meta_close(st->meta, st->reader != NULL);
+	/* a walk that did not come to its end is done again */
+	clean = st->reader != NULL && st->clean;
+	if (!st->read_only && st->barrier_fd >= 0 && st->reader && commit_barrier(st) < 0)
+		clean = false; /* what is not durable was not promised */
+	meta_close(st->meta, clean);
 	orphan_free(st);
+	mem_free(st->seal.feed);
 	node_table_destroy(st->nodes);
 	tier_destroy(st->ssd);
 	arena_destroy(st->arena);

@@ -76,6 +76,8 @@ struct sealer {
 	unsigned stuck;      /* lock: of them, waiting for a gate at the end */
 	unsigned active;     /* lock: seals in progress, the queue's and others */
 	unsigned limit;      /* of both */
+	uint64_t *feed;      /* lock: to be queued as the queue gets short; owned */
+	size_t n_feed;       /* lock: left of them, from the front */
 	bool stop;           /* lock */
 	bool drain;          /* lock: everything is due */
 	unsigned pressed;    /* lock: writers waiting for room */
@@ -121,6 +123,8 @@ struct store {
 	struct sealer seal;
 
 	_Atomic uint64_t ssd_used, ssd_limit;
+	_Atomic uint64_t ssd_reserved; /* of ssd_used: asked for and not yet released */
+	_Atomic uint64_t ssd_beside;   /* of ssd_used: in damaged/, which is in no index */
 	const struct policy_ops *policy;
 	_Atomic bool pruning;
 	_Atomic uint64_t prune_after_ns;
@@ -284,6 +288,8 @@ void seal_unqueue(struct ctx *c);
 bool seal_press(struct store *st);
 /* Queues what the index says was written and not yet examined. */
 void seal_queue_pending(struct store *st);
+/* The same for these inodes, some at a time. Takes @ino over. Once. */
+void seal_feed(struct store *st, uint64_t *ino, size_t n);
 void scrub_stop(struct store *st);
 /* Finishes a pending punch (state SWITCHED). Gate exclusive. */
 WUR int seal_punch_locked(struct ctx *c);

@@ -173,9 +173,11 @@ static int recover_trash(struct store *st)
 		io_close(&fd);
 		return r;
 	}
-	while (r == 0 && (e = readdir(d)))
+	while (r == 0 && (errno = 0, e = readdir(d)))
 		if (e->d_name[0] != '.')
 			r = recover_trash_entry(st, e->d_name);
+	if (r == 0 && !e)
+		r = -errno;
 	closedir(d);
 	return r;
 }
@@ -201,7 +203,10 @@ static int intent_open(struct store *st, const struct intent *i)
 		fh.h.handle_type = i->handle_type;
 		memcpy(fh.room, i->handle, i->handle_len);
 		fd = open_by_handle_at(st->tree_fd, &fh.h, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-		return fd < 0 ? (errno == ESTALE ? -ENOENT : -errno) : fd;
+		if (fd >= 0)
+			return fd;
+		if (errno != EPERM) /* root without CAP_DAC_READ_SEARCH, as in containers */
+			return errno == ESTALE ? -ENOENT : -errno;
 	}
 	snprintf(path, sizeof(path), "%s", i->name);
 	while (fstat(st->tree_fd, &sb) == 0 && up != sb.st_ino) {
@@ -211,9 +216,11 @@ static int intent_open(struct store *st, const struct intent *i)
 		strcpy(path, tail);
 		up = dir.parent_ino;
 	}
-	fd = openat(st->tree_fd, path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	fd = io_open_beneath(st->tree_fd, path, O_RDWR | O_NONBLOCK);
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EINVAL)
+		return -ESTALE;
 	if (fd < 0)
-		return errno == ENOENT ? -ESTALE : -errno;
+		return fd;
 	if (fstat(fd, &sb) < 0 || sb.st_ino != i->ino) {
 		close(fd);
 		return -ESTALE;

@@ -110,6 +110,33 @@ Test(io, planted_files_are_refused_without_hanging, .timeout = 10)
 	io_close(&fd);
 }
 
+Test(io, paths_stay_beneath_and_follow_no_links)
+{
+	int fd;
+
+	cr_assert_eq(mkdirat(dirfd_, "a", 0700), 0);
+	cr_assert_eq(mkdirat(dirfd_, "a/b", 0700), 0);
+	fd = openat(dirfd_, "a/b/c", O_CREAT | O_WRONLY, 0600);
+	cr_assert_geq(fd, 0);
+	io_close(&fd);
+	cr_assert_eq(symlinkat("a", dirfd_, "l"), 0);
+	cr_assert_eq(symlinkat("b/c", dirfd_, "a/l"), 0);
+	fd = io_open_beneath(dirfd_, "a/b/c", O_RDONLY);
+	cr_assert_geq(fd, 0);
+	io_close(&fd);
+	fd = io_open_beneath(dirfd_, ".", O_RDONLY | O_DIRECTORY);
+	cr_assert_geq(fd, 0);
+	io_close(&fd);
+	cr_assert_eq(io_open_beneath(dirfd_, "a/b/d", O_RDONLY), -ENOENT);
+	cr_assert_eq(io_open_beneath(dirfd_, "l/b/c", O_RDONLY), -ENOTDIR);
+	cr_assert_eq(io_open_beneath(dirfd_, "a/l", O_RDONLY), -ELOOP);
+	cr_assert_eq(io_open_beneath(dirfd_, "a/../a/b/c", O_RDONLY), -EINVAL);
+	cr_assert_eq(io_open_beneath(dirfd_, "/etc/passwd", O_RDONLY), -EINVAL);
+	cr_assert_eq(io_open_beneath(dirfd_, "", O_RDONLY), -EINVAL);
+	cr_assert_eq(unlinkat(dirfd_, "a/b/c", 0), 0);
+	cr_assert_eq(unlinkat(dirfd_, "a/b", AT_REMOVEDIR), 0);
+}
+
 Test(io, whole_files_up_to_a_bound)
 {
 	int fd = put("f", "hello");
