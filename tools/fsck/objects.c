@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -220,9 +221,10 @@ static int verify_layer(struct verify *v, const struct object *o, uint32_t chunk
 	uint64_t from = round_down_u64(l->off_bytes, KVFS_PAGE);
 	uint64_t end = round_up_u64(l->off_bytes + l->len_bytes, KVFS_PAGE);
 	ssize_t n;
+	int err = FAULT_POINT("fsck.verify");
 
-	if (l->codec == CODEC_HOLE)
-		return 0;
+	if (err || l->codec == CODEC_HOLE)
+		return err;
 	n = io_pread(o->fd, v->buf, (size_t)(end - from), from); /* < OBJECT_STORED_MAX + 8 KiB */
 	bar_add(&v->bar, end - from);
 	if (n < 0)
