@@ -271,6 +271,8 @@ static int set_size(struct store *st, struct node *n, uint64_t size)
 		r = -EACCES;
 	if (r == 0) {
 		r = write_truncate(c, size);
+		if (r == 0 && size == 0)
+			ctx_lose_end(c);
 		resized(c, n);
 	}
 	gate_leave(&c->gate, true);

@@ -231,12 +231,52 @@ static void drop_all(struct ctx *c)
 	ctx_cooled(c);
 }
 
+void ctx_lose(struct ctx *c)
+{
+	struct store *st = c->st;
+	bool hold;
+
+	ctx_ref(c);
+	lock_acquire(&c->lock);
+	/* racing for the last places, a few more than that may get one */
+	hold = !c->lost_held && atomic_load(&st->n_lost) < CTX_LOST_MAX;
+	c->lost = true;
+	c->lost_held |= hold;
+	lock_release(&c->lock);
+	if (hold)
+		atomic_fetch_add(&st->n_lost, 1);
+	else
+		ctx_put(c);
+}
+
+void ctx_lose_end(struct ctx *c)
+{
+	bool held;
+
+	lock_acquire(&c->lock);
+	held = c->lost_held;
+	c->lost = c->lost_held = false;
+	lock_release(&c->lock);
+	if (!held)
+		return;
+	atomic_fetch_sub(&c->st->n_lost, 1);
+	ctx_put(c);
+}
+
+static bool lose_end(struct ctx *c, void *arg)
+{
+	(void)arg;
+	ctx_lose_end(c);
+	return true;
+}
+
 void ctx_gone_locked(struct ctx *c)
 {
 	struct ctx_table *t = &c->st->ctxs;
 	bool sealing;
 
 	drop_all(c); /* nobody will open it again */
+	ctx_lose_end(c);
 	lock_acquire(&c->lock);
 	sealing = c->sealing;
 	lock_release(&c->lock);
@@ -313,6 +353,8 @@ void ctx_table_fini(struct store *st)
 		drop_all(c);
 		ctx_put(c);
 	}
+	if (t->hash && atomic_load(&st->n_lost) > 0)
+		ctx_each(st, lose_end, NULL);
 	mem_free(t->hash);
 	t->hash = NULL;
 	lock_fini(&t->lock);

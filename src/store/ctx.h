@@ -82,6 +82,7 @@ struct ctx {
 	bool dirty GUARDED;           /* written since it was last examined by the sealer */
 	unsigned working GUARDED;     /* movers and scrubs that pass the gate again and again */
 	bool lost GUARDED;            /* a write or fsync failed: fsync says EIO until O_TRUNC */
+	bool lost_held GUARDED;       /* a reference that goes with lost: see ctx_lose */
 	bool pinned GUARDED;
 	bool damaged GUARDED;
 	bool unlinked GUARDED;        /* no name left: only the descriptor or trash holds it */

@@ -228,9 +228,10 @@ static int load(struct ctx *c, struct file *f)
 	if (r == 0 && (f->flags & O_TRUNC)) {
 		lock_acquire(&c->lock);
 		c->dirty = true;
-		c->lost = false;
 		lock_release(&c->lock);
 		r = write_truncate(c, 0);
+		if (r == 0)
+			ctx_lose_end(c);
 	}
 	if (r == 0)
 		r = ctx_object_locked(c);
@@ -565,9 +566,7 @@ int store_fsync(struct file *f, bool datasync)
 	gate_leave(&c->gate, shared);
 	if (r < 0) {
 		/* never believe a second try: see design section 2.5 */
-		lock_acquire(&c->lock);
-		c->lost = true;
-		lock_release(&c->lock);
+		ctx_lose(c);
 		log_error(f->st->log, "fsync of inode %llu failed: %s", (unsigned long long)c->ino,
 			  err_text(r));
 	}

@@ -206,9 +206,7 @@ bool serving_end(struct ctx *c)
 		lock_release(&c->lock);
 		space_drop_dram(c, false, true); /* before anything else can change the file */
 	} else if (ended) {
-		lock_acquire(&c->lock);
-		c->lost = true;
-		lock_release(&c->lock);
+		ctx_lose(c);
 		log_error(c->st->log, "stores into a mapping of inode %llu could not be kept: %s",
 			  (unsigned long long)c->ino, err_text(r));
 		ended = false;

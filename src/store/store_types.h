@@ -129,6 +129,7 @@ struct store {
 	_Atomic bool pruning;
 	_Atomic uint64_t prune_after_ns;
 	size_t prune_cursor;    /* only by who set pruning */
+	_Atomic unsigned n_lost; /* contexts with lost_held */
 	_Atomic unsigned moves; /* replicas being made in the background */
 	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */
 	_Atomic unsigned looks; /* opens decided without history */
@@ -207,6 +208,16 @@ void ctx_set_record(struct ctx *c, const struct kvfs_record *r);
 /* Accounts what the file occupies now (@sb of its tree file). */
 void ctx_account(struct ctx *c, const struct stat *sb);
 void ctx_account_gone(struct ctx *c);
+/*
+ * A write or fsync of the file failed: fsync says so until the content is given up,
+ * whoever closes and opens the file between. So the context stays, with a
+ * reference of its own, for as long as that; beyond CTX_LOST_MAX files at once, only
+ * while the file is in use.
+ */
+#define CTX_LOST_MAX 4096u
+void ctx_lose(struct ctx *c);
+/* Its content goes: cut to nothing or removed. The caller has a reference, too. */
+void ctx_lose_end(struct ctx *c);
 /* Marks use: newest in the LRU, hits and heat when @hit. */
 void ctx_touch(struct ctx *c, bool hit);
 /* Something in DRAM went: out of the LRU when that was all; else its place stays. */

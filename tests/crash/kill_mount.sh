@@ -59,6 +59,38 @@ if [ ${#points[@]} = 0 ]; then
 	mapfile -t points < <(sort -u "$T/points" | grep -v '^recover')
 	[ ${#points[@]} -gt 15 ] || skip "built without -Dfaults=true"
 fi
+
+# An fsync that failed says so again, also to who opens the file later, until the
+# content is given up.
+KVCACHEFS_FAULT=fsync.before:1=eio mount_fs "${opts[@]}"
+expect python3 - "$MNT" <<'PY'
+import errno, os, sys
+os.chdir(sys.argv[1])
+def sync(flags, data=b"", name="lost"):
+    fd = os.open(name, flags)
+    try:
+        assert os.write(fd, data) == len(data) if data else True
+        os.fsync(fd)
+        return 0
+    except OSError as e:
+        return e.errno
+    finally:
+        os.close(fd)
+def want(got, what, e=errno.EIO):
+    assert got == e, f"{what}: {got}"
+want(sync(os.O_RDWR | os.O_CREAT, b"x" * 100000), "fsync")
+want(sync(os.O_RDWR), "after close and open")
+want(sync(os.O_RDONLY), "read-only")
+want(sync(os.O_RDWR | os.O_CREAT, b"y", "other"), "another file", 0)
+os.rename("lost", "renamed")
+want(sync(os.O_RDWR, name="renamed"), "renamed")
+want(sync(os.O_RDWR | os.O_TRUNC, b"new", name="renamed"), "cut to nothing and written", 0)
+want(sync(os.O_RDWR, name="renamed"), "and opened again", 0)
+for n in "renamed", "other":
+    os.unlink(n)
+PY
+umount_fs
+
 i=$((RANDOM % every))
 for point in "${points[@]}"; do
 	[ $((i++ % every)) = 0 ] || continue
