@@ -29,19 +29,34 @@ nothing_left "$T/tmp"
 
 # ctrl-C in the middle, with the store on a loop device
 mount -t tmpfs none "$T/tmp" || skip "no tmpfs"
-PATH=$T/bin TMPDIR=$T/tmp python3 -c '
+# interrupted PATTERN: ctrl-C once its output has PATTERN
+interrupted() {
+	local pid
+	TMPDIR=$T/tmp python3 -c '
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL) # the shell has it ignored in the background
 os.execv(sys.argv[1], sys.argv[1:])' "$QUICK" >"$T/out" 2>&1 &
-pid=$!
-CASE_PIDS+=("$pid")
-wait_for 60 grep -q 'is mounted at' "$T/out"
-sleep 0.5
-kill -INT "$pid"
-wait "$pid"
-expect_eq $? 130 "status after ctrl-C"
-case_forget "$pid"
+	pid=$!
+	CASE_PIDS+=("$pid")
+	wait_for 60 grep -q "$1" "$T/out"
+	sleep 0.5
+	kill -INT "$pid"
+	wait "$pid"
+	expect_eq $? 130 "status after ctrl-C"
+	case_forget "$pid"
+}
+PATH=$T/bin interrupted 'is mounted at'
 grep -q '/fs/store is mounted' "$T/out" || fail "the store was not on a loop device"
+nothing_left "$T/tmp"
+
+# ctrl-C in the middle of an installation: it is finished, and that is said
+mkdir "$T/apt"
+printf '#!/bin/sh\ncase $* in *install*) sleep 4; : >"%s" ;; esac\n' "$T/installed" >"$T/apt/apt-get"
+printf '#!/bin/sh\n' >"$T/apt/dpkg-query"
+chmod 755 "$T/apt/"*
+PATH=$T/apt:$T/bin interrupted '^installing'
+grep -q 'waiting until apt-get has finished' "$T/out" || fail "no word about apt-get: $(cat "$T/out")"
+[ -e "$T/installed" ] || fail "the installation was cut off"
 nothing_left "$T/tmp"
 
 # a build that another user began: said, with what to do
