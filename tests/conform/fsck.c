@@ -246,7 +246,7 @@ static void lost_records(void)
 	struct object *o;
 	struct object_id id = tobj_id(0);
 	struct st s;
-	int plain, sealed;
+	int plain, sealed, zeros;
 	char from[32], to[48];
 	struct stat st;
 
@@ -256,6 +256,15 @@ static void lost_records(void)
 	expect(&s, "", 4, "record is missing; the file holds its whole content");
 	expect(&s, "-y", 1, "1 corrected");
 	CHECK_EQ(state_of(&s, plain), KVFS_RECORD_PLAIN);
+	/* copied without attributes and holes: zeros are nobody's content */
+	memset(s.data, 0, SIZE);
+	zeros = add(&s, "tree/zeros", KVFS_RECORD_PLAIN, 0);
+	tobj_fill_bf16(s.data, SIZE, 3);
+	CHECK(fremovexattr(zeros, s.xattr) == 0);
+	expect(&s, "-y", 4, "tree/zeros: record is missing or damaged and no object says");
+	CHECK(fgetxattr(zeros, s.xattr, NULL, 0) < 0);
+	close(zeros);
+	CHECK(unlinkat(s.fd, "tree/zeros", 0) == 0);
 	/* a record that is noise, and no object that says whose it is */
 	sealed = add(&s, "tree/sealed", KVFS_RECORD_SEALED, 0);
 	CHECK(fsetxattr(sealed, s.xattr, "noise", 5, 0) == 0);

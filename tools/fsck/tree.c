@@ -222,12 +222,33 @@ static int add_lost(struct fsck *f, const struct file *x)
 	return f->lost[f->n_lost++].path ? 0 : -ENOMEM;
 }
 
+/* Nothing but zeros: what a copy without attributes and without holes makes of a
+ * sealed file. Ends with the first other byte. */
+static bool is_blank(const struct file *x)
+{
+	static const uint8_t zeros[65536];
+	uint8_t *buf = mem_alloc(sizeof(zeros));
+	uint64_t off = 0;
+	ssize_t n = 1;
+	bool blank;
+
+	while (buf && n > 0) {
+		n = io_pread(x->fd, buf, sizeof(zeros), off);
+		if (n > 0 && memcmp(buf, zeros, (size_t)n) != 0)
+			break;
+		off += n > 0 ? (uint64_t)n : 0;
+	}
+	blank = !buf || n <= 0; /* what cannot be read is not content either */
+	mem_free(buf);
+	return blank;
+}
+
 /* No record, or none that can be read. */
 static int check_lost(struct fsck *f, struct file *x, int err)
 {
 	const struct kvfs_record plain = { .state = KVFS_RECORD_PLAIN };
 
-	if (whole(&x->st)) {
+	if (whole(&x->st) && !is_blank(x)) {
 		bool fixed = f->repair && write_record(x, f, &plain) == 0;
 
 		fsck_problem(f, fixed, x->path, "record %s; the file holds its whole content%s",
