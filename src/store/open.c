@@ -59,7 +59,7 @@ static bool may_write_past(const struct ctx *c)
 	struct store *st = c->st;
 
 	return (st->paths & PATH_PASSTHROUGH_WRITE) && !st->cfg.strictwrite && c->fd_writable &&
-	       space_free(st) > st->cfg.reserve_bytes +
+	       space_free(st) > space_write_reserve(st) +
 					space_seal_room(atomic_load(&st->ssd_limit));
 }
 

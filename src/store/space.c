@@ -184,6 +184,17 @@ void space_trim(struct store *st, uint64_t bytes)
 	lock_release(&st->evict_lock);
 }
 
+#define RESERVE_MIN (2ull << 30)
+
+uint64_t space_write_reserve(struct store *st)
+{
+	uint64_t part = atomic_load(&st->ssd_limit) / 20;
+
+	if (st->cfg.reserve_bytes)
+		return st->cfg.reserve_bytes;
+	return part > RESERVE_MIN ? part : RESERVE_MIN;
+}
+
 int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	uint64_t room = space_seal_room(atomic_load(&st->ssd_limit));

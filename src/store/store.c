@@ -168,18 +168,20 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 
 /* ---- running -------------------------------------------------------------- */
 
-/* Passthrough writers are not seen: look at them, and make room for what they took. */
+/* Passthrough writers are not seen: look at them, and keep room for what they take
+ * until the next look; without any, only what is too much goes. */
 static void poll_writers(struct store *st)
 {
-	uint64_t reserve = st->cfg.reserve_bytes;
+	uint64_t want = space_write_reserve(st) / 2;
 
-	watch_all(st);
-	if (st->cfg.full != FULL_EVICT || space_free(st) >= reserve / 2)
+	if (!watch_all(st))
+		want = space_used(st) > atomic_load(&st->ssd_limit);
+	if (st->cfg.full != FULL_EVICT || space_free(st) >= want)
 		return;
-	if (space_reserve(st, reserve / 2, 0) == 0)
-		space_release(st, reserve / 2);
+	if (space_reserve(st, want, 0) == 0)
+		space_release(st, want);
 	else
-		space_trim(st, reserve / 2);
+		space_trim(st, want);
 }
 
 static void *tick_thread(void *arg)

@@ -62,7 +62,7 @@ struct store_config {
 	struct log *log;
 	uint64_t dram_bytes;     /* hard bound of all data memory */
 	uint64_t ssd_bytes;      /* hard bound of what the store occupies; 0: the filesystem's size */
-	uint64_t reserve_bytes;  /* free budget below which writes are seen one by one */
+	uint64_t reserve_bytes;  /* free budget below which writes are seen one by one; 0: 5 %, 2G */
 	enum full_mode full;
 	enum damage_mode damage;
 	enum statfs_mode statfs;

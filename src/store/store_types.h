@@ -339,7 +339,7 @@ WUR int write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off);
 void watch_closed(struct ctx *c);
 /* The file goes, or the store ends: gives the reference back, of several. */
 void watch_end(struct ctx *c);
-void watch_all(struct store *st); /* by kvfs-tick */
+bool watch_all(struct store *st); /* by kvfs-tick; true while there is somebody to watch */
 void watch_stop(struct store *st);
 
 /* serving.c: the copy that readers are passed through to follows the file. */
@@ -368,6 +368,8 @@ WUR int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino);
 void space_trim(struct store *st, uint64_t bytes);
 /* Of a limit, what writers leave to sealing while anything else can give way. */
 uint64_t space_seal_room(uint64_t limit);
+/* Free space below which no writer may write past the daemon: reserve=. */
+uint64_t space_write_reserve(struct store *st);
 void space_release(struct store *st, uint64_t bytes);
 uint64_t space_free(struct store *st);
 uint64_t space_used(struct store *st);

@@ -93,11 +93,11 @@ static bool watch_one(struct ctx *c, void *arg)
 {
 	bool unseen, shared, changed, over = false;
 
-	(void)arg;
 	lock_acquire(&c->lock);
 	unseen = c->unseen;
 	shared = c->copy_shared && c->passthrough == 0;
 	lock_release(&c->lock);
+	*(bool *)arg |= unseen;
 	if (shared && serving_end(c)) {
 		show(c);
 		ctx_idle(c);
@@ -123,9 +123,12 @@ static bool watch_one(struct ctx *c, void *arg)
 	return true;
 }
 
-void watch_all(struct store *st)
+bool watch_all(struct store *st)
 {
-	ctx_each(st, watch_one, NULL);
+	bool any = false;
+
+	ctx_each(st, watch_one, &any);
+	return any;
 }
 
 static bool end_one(struct ctx *c, void *arg)
