@@ -190,6 +190,34 @@ static void too_much_at_once_evicts_nothing(void)
 	store_close(st, false);
 }
 
+/* Pinned small and grown to most of the store: users' go in the end, root's do not. */
+static void pins_do_not_end_eviction(uid_t owner)
+{
+	struct store *st = open_store(owner ? "pins" : "rootpins", 8 * MB, true);
+	struct node *n, *other;
+	struct stat sb = { .st_uid = owner };
+	uint8_t *p = calloc(1, MB);
+	struct file *f;
+
+	CHECK(p);
+	CHECK_EQ(try_file(st, "p", MB, 0, &n, &f), 0);
+	CHECK_EQ(store_setattr(st, n, f, &sb, SET_UID, &sb), 0);
+	CHECK_EQ(store_pin(st, n, owner, true), 0);
+	for (unsigned i = 1; i < 6; i++)
+		CHECK_EQ(store_write(f, p, MB, (uint64_t)i * MB), 0);
+	store_release(f);
+	store_forget(st, n, 1);
+	CHECK_EQ(try_file(st, "f", 4 * MB, 0, &other, &f), owner ? 0 : -KVFS_EFULL);
+	n = find(st, "p", &sb);
+	CHECK(!n == (owner != 0));
+	if (n)
+		store_forget(st, n, 1);
+	store_release(f);
+	store_forget(st, other, 1);
+	free(p);
+	store_close(st, false);
+}
+
 /* A store whose daemon died, with two files that are too small to be sealed. */
 #define SMALL 49152u
 static void make_unclean(const char *name)
@@ -368,6 +396,10 @@ int main(void)
 	unlinked_and_cut_leaves_nothing();
 	second_names_do_not_stop_eviction();
 	too_much_at_once_evicts_nothing();
+	if (geteuid() == 0) {
+		pins_do_not_end_eviction(1000);
+		pins_do_not_end_eviction(0);
+	}
 	half_a_walk_is_done_again();
 	the_walk_keeps_what_is_reserved();
 	unreadable_records_keep_objects();
