@@ -173,7 +173,9 @@ int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 	if (len > r->scratch_len)
 		len = r->scratch_len;
 	gate_enter(&c->gate, false);
-	got = f->mode == SERVE_PASSTHROUGH_DIRECT ? serving_read(c, r->scratch, len, off) : -ENOENT;
+	got = -ENOENT;
+	if (f->mode == SERVE_PASSTHROUGH || f->mode == SERVE_PASSTHROUGH_DIRECT)
+		got = serving_read(c, r->scratch, len, off); /* has stores not seen here */
 	if (got != -ENOENT) {
 		code = got < 0 ? (int)got : one_slice(r, (size_t)got);
 	} else if (c->rec.state == KVFS_RECORD_PLAIN) {
@@ -389,27 +391,40 @@ static int seek_sealed(struct ctx *c, uint64_t off, int whence, uint64_t *ret)
 	return 0;
 }
 
+/* No holes: allowed by POSIX and true. */
+static int seek_all_data(struct ctx *c, uint64_t off, int whence, uint64_t *ret)
+{
+	struct stat sb;
+
+	if (fstat(c->fd, &sb) < 0)
+		return -errno;
+	if (off >= (uint64_t)sb.st_size)
+		return -ENXIO;
+	*ret = whence == SEEK_DATA ? off : (uint64_t)sb.st_size;
+	return 0;
+}
+
 int store_lseek(struct file *f, uint64_t off, int whence, uint64_t *ret)
 {
 	struct ctx *c = f->ctx;
+	bool shared;
 	int r = 0;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	gate_enter(&c->gate, false);
-	if (is_plain(c)) {
+	lock_acquire(&c->lock);
+	shared = c->copy_shared; /* stores into it may have filled holes */
+	lock_release(&c->lock);
+	if (shared || c->state == CTX_OVERLAY) {
+		r = seek_all_data(c, off, whence, ret);
+	} else if (is_plain(c)) {
 		off_t at = lseek(c->fd, (off_t)off, whence);
 
 		if (at < 0)
 			r = -errno;
 		else
 			*ret = (uint64_t)at;
-	} else if (c->state == CTX_OVERLAY) {
-		/* allowed by POSIX and true: all data */
-		if (off >= c->size)
-			r = -ENXIO;
-		else
-			*ret = whence == SEEK_DATA ? off : c->size;
 	} else {
 		r = c->obj ? seek_sealed(c, off, whence, ret) : -KVFS_EDAMAGED;
 	}

@@ -351,6 +351,22 @@ static void mapped_recycle(void)
 
 /* ---- writers beside readers ----------------------------------------------- */
 
+/* What the daemon itself reads of it. */
+static void same_copied(int fd)
+{
+	int out = open(path_of("copied"), O_CREAT | O_TRUNC | O_RDWR, 0644);
+	off_t from = 0;
+	ssize_t n;
+
+	CHECK(out >= 0);
+	do {
+		n = copy_file_range(fd, &from, out, NULL, want_len, 0);
+		CHECK(n >= 0);
+	} while (n > 0);
+	same_fd(out, "copied by the daemon");
+	close(out);
+}
+
 static void beside(const char *name, bool copy)
 {
 	uint8_t *m, *w;
@@ -370,7 +386,13 @@ static void beside(const char *name, bool copy)
 	w = map_fd(fd, PROT_READ | PROT_WRITE);
 	fresh(2000000, 70000, 23);
 	memcpy(w + 2000000, want + 2000000, 70000);
+	CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 20, 1 << 19) == 0);
+	memset(want + (1 << 20), 0, 1 << 19);
+	fresh(1200000, 300, 25); /* into the hole: data from now on, for whoever asks */
+	memcpy(w + 1200000, want + 1200000, 300);
+	CHECK(lseek(fd, 1 << 20, SEEK_DATA) <= 1200000);
 	same_fd(r, "reader beside a mapping for writing");
+	same_copied(r);
 	same(m, LEN, "mapping beside a mapping for writing");
 	same_fd(fd, "the writer");
 	CHECK(fsync(fd) == 0);
