@@ -100,7 +100,7 @@ case_end() {
 
 case_cleanup() {
 	local rc=$? pid
-	trap '' INT TERM HUP
+	trap '' INT TERM HUP PIPE
 	trap - EXIT
 	cd /
 	if [ "$rc" != 0 ] && [ "$rc" != 77 ]; then
