@@ -86,6 +86,7 @@ bad EINVAL dram 1G "$MNT/f"
 bad EINVAL dram lots "$MNT"
 bad EPERM state sealed "$MNT/f"
 bad EOPNOTSUPP nonsense 1 "$MNT/f"
+sleep 0.2 # refusals are logged ten times a second at most
 bad EINVAL dram 15M "$MNT"
 grep -q 'dram=15M refused: takes a size of at least 16' "$LOG" || fail "the log does not say how much"
 grep -q 'user.kvcache.*refused: ' "$LOG" || fail "the log does not say why"
