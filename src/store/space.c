@@ -129,9 +129,20 @@ uint64_t space_used(struct store *st)
 	return (int64_t)used < 0 ? 0 : used;
 }
 
+/* The limit less what the filesystem adds to files behind our back, when it writes them
+ * to the device: blocks with its maps of where their data lie. */
+#define MAPS_PART 1024u
+
+static uint64_t usable(struct store *st)
+{
+	uint64_t limit = atomic_load(&st->ssd_limit);
+
+	return limit - limit / MAPS_PART;
+}
+
 uint64_t space_free(struct store *st)
 {
-	uint64_t used = space_used(st), limit = atomic_load(&st->ssd_limit);
+	uint64_t used = space_used(st), limit = usable(st);
 
 	return used < limit ? limit - used : 0;
 }
@@ -151,7 +162,7 @@ uint64_t space_seal_room(uint64_t limit)
 
 static bool take(struct store *st, uint64_t bytes, uint64_t keep_free)
 {
-	uint64_t limit = atomic_load(&st->ssd_limit), used = atomic_load(&st->ssd_used);
+	uint64_t limit = usable(st), used = atomic_load(&st->ssd_used);
 
 	while (bytes <= limit && keep_free <= limit - bytes &&
 	       ((int64_t)used < 0 || used <= limit - bytes - keep_free))
@@ -166,7 +177,7 @@ static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	bool ok;
 
-	if (st->cfg.full != FULL_EVICT || bytes > atomic_load(&st->ssd_limit))
+	if (st->cfg.full != FULL_EVICT || bytes > usable(st))
 		return false;
 	lock_acquire(&st->evict_lock);
 	ok = space_free(st) >= bytes || evict_for(st, bytes, keep_ino, true);

@@ -315,10 +315,8 @@ int store_statfs(struct store *st, struct statvfs *ret)
 		return -errno;
 	ret->f_bsize = STORE_BLOCK;
 	left = (uint64_t)ret->f_bavail * ret->f_frsize;
-	if (used < limit && limit - used < left)
-		left = limit - used;
-	else if (used >= limit)
-		left = 0;
+	if (space_free(st) < left)
+		left = space_free(st);
 	if (st->cfg.statfs == STATFS_LOGICAL) {
 		struct meta_totals t;
 

@@ -54,7 +54,7 @@ for kind in $kinds; do
 	if noise $write >"$MNT/growing/f" 2>"$T/err"; then fail "$kind: $write MiB fit"; fi
 	grep -q 'No space left' "$T/err" || fail "$kind: $(head -n 1 "$T/err")"
 	got=$(stat -c %s "$MNT/growing/f")
-	expect_between "$got" $(((limit - old * mb - 4) << 20)) $(((limit - old * mb) << 20)) "written before ENOSPC"
+	expect_between "$got" $(((limit - old * mb - 8) << 20)) $(((limit - old * mb) << 20)) "written before ENOSPC"
 	noise $write 2>/dev/null | cmp -n "$got" - "$MNT/growing/f" || fail "$kind: what was written is not there"
 	expect_eq "$(gauge ssd_overshoot_bytes)" 0 overshoot
 	for ((i = 0; i < old; i++)); do [ -e "$MNT/old/f$i" ] || fail "$kind: f$i went"; done
