@@ -297,6 +297,17 @@ static int largest(struct window *w, struct pages *p, size_t len, bool demand)
 	return b ? -EAGAIN : -ENOMEM;
 }
 
+/* A larger buffer, or idle memory of other sizes in exchange. */
+static int make_do(struct window *w, size_t len, bool demand, struct pbuf **ret)
+	REQUIRES(w->lock)
+{
+	*ret = pages_take(&w->dec, len, true, demand);
+	return *ret ? 0 : exchange(w, &w->dec, len);
+}
+
+/* Evicts until there is a buffer. Buffers share slabs, which are exchanged only
+ * whole, so that a reader who waits may have to evict more than it needs: it must
+ * not wait for what nobody holds. */
 static int take_dec(struct window *w, size_t len, bool demand, struct pbuf **ret)
 	REQUIRES(w->lock)
 {
@@ -312,17 +323,19 @@ static int take_dec(struct window *w, size_t len, bool demand, struct pbuf **ret
 	err = grow(w, &w->dec, len);
 	if (err == -EAGAIN)
 		return err;
-	while (freed < len && (s = victim(w, demand)) != NULL) {
+	while ((freed < len || demand) && (s = victim(w, demand)) != NULL) {
 		freed += s->buf->reserved ? 0 : s->buf->cap_bytes;
 		free_slot(w, s);
 		*ret = pages_take(&w->dec, len, false, demand);
 		if (*ret)
 			return 0;
+		if (freed < len)
+			continue;
+		err = make_do(w, len, demand, ret);
+		if (err != -EBUSY)
+			return err;
 	}
-	*ret = pages_take(&w->dec, len, true, demand);
-	if (*ret)
-		return 0;
-	err = exchange(w, &w->dec, len);
+	err = make_do(w, len, demand, ret);
 	return err == -EBUSY ? largest(w, &w->dec, len, demand) : err;
 }
 
