@@ -207,7 +207,7 @@ static void pins_do_not_end_eviction(uid_t owner)
 		CHECK_EQ(store_write(f, p, MB, (uint64_t)i * MB), 0);
 	store_release(f);
 	store_forget(st, n, 1);
-	CHECK_EQ(try_file(st, "f", 4 * MB, 0, &other, &f), owner ? 0 : -KVFS_EFULL);
+	CHECK_EQ(try_file(st, "f", 3 * MB, 0, &other, &f), owner ? 0 : -KVFS_EFULL);
 	n = find(st, "p", &sb);
 	CHECK(!n == (owner != 0));
 	if (n)
