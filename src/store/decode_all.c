@@ -3,8 +3,9 @@
  * A whole object into memory, on every core.
  *
  * Each chunk is decided once, at the start: zeros or replica (the memory cursor
- * hands them out), or device (the fetch cursor keeps up to DEPTH reads in
- * flight). The calling thread works until everything is done; workers help, one
+ * hands them out, from the end to the beginning, where the reader will start and
+ * find the last ones decoded still in the cache), or device (the fetch cursor
+ * keeps up to DEPTH reads in flight). The calling thread works until everything is done; workers help, one
  * chunk per work item, so that other readers' chunks get their turn between.
  *
  * One lock (job.lock) guards the cursors. A chunk that sticks out behind
@@ -28,6 +29,7 @@
 
 #define DEPTH 32
 #define HELPERS_MAX 16
+#define WARM_BYTES (8u << 20) /* at the beginning: decoded last, into the cache */
 
 struct job;
 struct helper {
@@ -48,8 +50,8 @@ struct job {
 	struct lock lock;
 	struct cond cond;             /* for the calling thread */
 	uint32_t n_chunks;            /* that begin before data */
-	uint32_t mem_next GUARDED;    /* cursors */
-	uint32_t dev_next GUARDED;
+	uint32_t mem_next GUARDED;    /* chunks of memory before it are to be done */
+	uint32_t dev_next GUARDED;    /* chunks on the device from it on are */
 	unsigned busy GUARDED;        /* chunks being decoded */
 	unsigned in_flight GUARDED;   /* fetches */
 	unsigned queued GUARDED;      /* helpers in the queue or running */
@@ -105,7 +107,7 @@ static int decode_memory(struct job *j, uint32_t chunk)
 		return 0;
 	}
 	err = fetch_decode_replica(j->r, o, j->src->rep, chunk, j->dst + c->off_bytes,
-				   CODEC_DECODE_STREAM);
+				   c->off_bytes < WARM_BYTES ? 0 : CODEC_DECODE_STREAM);
 	if (err)
 		put_off(j, chunk);
 	return 0;
@@ -126,11 +128,19 @@ static void note(struct job *j, int err) REQUIRES(j->lock)
 		j->err = err;
 }
 
-static bool next_chunk(const struct job *j, uint32_t *at, bool device)
+static bool next_on_device(const struct job *j, uint32_t *at)
 {
-	while (*at < j->n_chunks && is_set(j->on_device, *at) != device)
+	while (*at < j->n_chunks && !is_set(j->on_device, *at))
 		++*at;
 	return *at < j->n_chunks;
+}
+
+/* The chunk in front of *@at is the next one. */
+static bool next_in_memory(const struct job *j, uint32_t *at)
+{
+	while (*at > 0 && is_set(j->on_device, *at - 1))
+		--*at;
+	return *at > 0;
 }
 
 static void wake_helper(struct job *j) REQUIRES(j->lock)
@@ -164,7 +174,7 @@ static void fetched(struct fbuf *f)
 /* Keeps the device busy; gives the lock up meanwhile. */
 static void submit(struct job *j) REQUIRES(j->lock)
 {
-	while (!stopped(j) && !list_empty(&j->idle) && next_chunk(j, &j->dev_next, true)) {
+	while (!stopped(j) && !list_empty(&j->idle) && next_on_device(j, &j->dev_next)) {
 		struct fbuf *f = container_of(j->idle.next, struct fbuf, p.link);
 		uint32_t chunk = j->dev_next++;
 
@@ -197,8 +207,8 @@ static bool step(struct job *j) REQUIRES(j->lock)
 				   j->dst + o->chunks[f->chunk].off_bytes, CODEC_DECODE_STREAM);
 		lock_acquire(&j->lock);
 		list_add_head(&j->idle, &f->p.link);
-	} else if (next_chunk(j, &j->mem_next, false)) {
-		uint32_t chunk = j->mem_next++;
+	} else if (next_in_memory(j, &j->mem_next)) {
+		uint32_t chunk = --j->mem_next;
 
 		j->busy++;
 		lock_release(&j->lock);
@@ -221,7 +231,7 @@ static void help(struct work *work)
 
 	thread_leave_cpu(j->cpu);
 	lock_acquire(&j->lock);
-	if (step(j) && (!list_empty(&j->ready) || next_chunk(j, &j->mem_next, false))) {
+	if (step(j) && (!list_empty(&j->ready) || next_in_memory(j, &j->mem_next))) {
 		workers_submit(j->r->cfg.workers, WORK_READ, work); /* behind others */
 	} else {
 		h->queued = false;
@@ -259,6 +269,7 @@ static int plan(struct job *j) NO_TSA
 		most = most < len ? len : most;
 		n++;
 	}
+	j->mem_next = j->n_chunks;
 	for (unsigned i = 0; i < DEPTH && i < n; i++) {
 		struct fbuf *f = window_fbuf_get(&j->r->w, most, i == 0);
 
