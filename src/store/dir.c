@@ -3,6 +3,11 @@
  * Open directories: getdents64 on the backing directory through one buffer per
  * handle, so that a directory of any size costs the same memory. Offsets are the
  * backing filesystem's own (d_off), so seekdir works as there.
+ *
+ * Listing with attributes (readdirplus) of a directory whose inodes are not in
+ * memory is mostly waiting for one inode after the other. Where that is seen,
+ * a worker looks at the second half of the buffer's entries meanwhile. What it
+ * finds is dropped: the backing filesystem has them in its caches then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,11 +15,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "store/names.h"
 
 #define DIR_BUF_BYTES 32768u
+#define AHEAD_LOOKS 32      /* entries after which it is known whether they are slow */
+#define AHEAD_FROM_NS 2500u /* each: not in memory */
 
 struct dirent64_raw {
 	uint64_t d_ino;
@@ -32,6 +40,8 @@ struct dirh {
 	uint64_t last_at;  /* the entry given out last: it may not have fitted into the reply */
 	size_t pos, len;   /* in buf */
 	size_t last_pos;
+	unsigned looks;    /* entries looked at since the buffer was filled */
+	uint64_t looks_ns; /* time that took */
 	char buf[DIR_BUF_BYTES] __attribute__((aligned(8)));
 };
 
@@ -82,12 +92,65 @@ static int dir_fill(struct dirh *d, uint64_t off)
 	d->pos = d->last_pos = 0;
 	d->len = (size_t)n;
 	d->at = d->last_at = off;
+	d->looks = 0;
+	d->looks_ns = 0;
 	return n > 0 ? 1 : 0;
 }
 
 static bool is_dot(const char *s)
 {
 	return s[0] == '.' && (s[1] == 0 || (s[1] == '.' && s[2] == 0));
+}
+
+/* ---- ahead ---------------------------------------------------------------- */
+
+struct ahead {
+	struct work work;
+	int fd; /* owned */
+	size_t len;
+	char buf[] __attribute__((aligned(8)));
+};
+
+static void ahead_run(struct work *w)
+{
+	struct ahead *a = container_of(w, struct ahead, work);
+
+	for (size_t pos = 0; pos < a->len;) {
+		const struct dirent64_raw *e = (const struct dirent64_raw *)(a->buf + pos);
+		struct stat sb;
+
+		/* only to have it in memory: it may be gone, and nobody hears of errors */
+		if (fstatat(a->fd, e->d_name, &sb, AT_SYMLINK_NOFOLLOW) < 0 && errno == EIO)
+			break;
+		pos += e->d_reclen;
+	}
+	io_close(&a->fd);
+	mem_free(a);
+}
+
+/* The second half of what is left in the buffer, by a worker. */
+static void look_ahead(struct dirh *d)
+{
+	size_t pos = d->pos, half = d->pos + (d->len - d->pos) / 2;
+	struct ahead *a;
+
+	while (pos < half)
+		pos += ((const struct dirent64_raw *)(d->buf + pos))->d_reclen;
+	if (pos >= d->len)
+		return;
+	a = mem_zalloc(sizeof(*a) + d->len - pos);
+	if (!a)
+		return; /* slower */
+	a->fd = fcntl(d->fd, F_DUPFD_CLOEXEC, 0);
+	if (a->fd < 0) {
+		mem_free(a);
+		return;
+	}
+	a->len = d->len - pos;
+	memcpy(a->buf, d->buf + pos, a->len);
+	a->work.run = ahead_run;
+	list_init(&a->work.link);
+	workers_submit(d->st->workers, WORK_READ, &a->work);
 }
 
 static void look(struct dirh *d, const struct dirent64_raw *e, struct dir_entry *ret)
@@ -123,7 +186,13 @@ int store_readdir(struct dirh *d, uint64_t off, bool plus, struct dir_entry *ret
 	ret->type = e->d_type;
 	ret->next = (uint64_t)e->d_off;
 	ret->node = NULL;
-	if (plus)
+	if (plus) {
+		uint64_t start = clock_mono_ns();
+
 		look(d, e, ret);
+		d->looks_ns += clock_mono_ns() - start;
+		if (++d->looks == AHEAD_LOOKS && d->looks_ns > AHEAD_LOOKS * AHEAD_FROM_NS)
+			look_ahead(d);
+	}
 	return 1;
 }
