@@ -274,6 +274,27 @@ static void tiny_window(void)
 	reading_destroy(&f);
 }
 
+/* Chunks of one size fill the window, then those of another are wanted: buffers
+ * share slabs, and a reader must not wait for parts of one that nobody gives back. */
+static void sizes_in_turn(void)
+{
+	const uint64_t some = 48u << 20;
+	const struct tobj_part parts[] = {
+		{ .len = some, .chunk_bytes = 700u << 10, .codec = CODEC_RAW },
+		{ .len = some, .chunk_bytes = 1000u << 10, .codec = CODEC_RAW },
+	};
+	struct reading_config c = { .tier = RTIER_MEM, .threads = 1, .window_bytes = 40u << 20,
+				    .parts = parts, .n_parts = 2 };
+	struct reading f;
+	struct read_state rs = { 0 };
+
+	reading_create(&f, &c);
+	/* pieces, so that what is decoded stays in the window */
+	for (uint64_t off = 0; off + (32u << 10) < f.size; off += 300u << 10)
+		CHECK_EQ(reading_check(&f, &rs, off, 32u << 10, f.size, NULL), 0);
+	reading_destroy(&f);
+}
+
 /* ---- injected faults ------------------------------------------------------ */
 
 struct fault_case {
@@ -371,6 +392,7 @@ int main(void)
 	joined_damaged_replica();
 	forget_while_pinned();
 	tiny_window();
+	sizes_in_turn();
 	faults(2);
 	faults(0);
 	return 0;
