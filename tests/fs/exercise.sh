@@ -9,7 +9,7 @@
 case_begin
 need_root
 need_built "$BUILD/tests/fs/exercise"
-ops=${EXERCISE_OPS:-1200} seed=${EXERCISE_SEED:-$((RANDOM + 1))}
+ops=${EXERCISE_OPS:-600} seed=${EXERCISE_SEED:-$((RANDOM + 1))}
 note "seed $seed, $ops operations"
 mkdir "$T/reference"
 expect "$BUILD/tests/fs/exercise" --plain --seed "$seed" --ops 500 "$T/reference"
