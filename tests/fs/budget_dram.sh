@@ -5,7 +5,7 @@
 # TIMEOUT: 120
 # ALONE
 . "$(dirname "$0")/../lib/case.sh"
-dram=96 files=14 mb=32 readers=4 names=300000 rounds=1
+dram=96 files=10 mb=32 readers=4 names=100000 rounds=1
 if [ "${1:-}" = --full ]; then
 	dram=256 files=256 mb=32 readers=8 names=1000000 rounds=1
 fi
