@@ -487,10 +487,10 @@ void move_later(struct ctx *c, struct node *n)
 	workers_submit(st->workers, WORK_BACKGROUND, &p->work);
 }
 
-void move_after_read(struct ctx *c, struct node *n, bool whole)
+void move_after_read(struct ctx *c, struct node *n, bool whole, uint64_t size)
 {
-	struct policy_read pr = { .whole = whole, .logical_bytes = c->size,
-				  .dram_bytes = c->size - c->size / 4,
+	struct policy_read pr = { .whole = whole, .logical_bytes = size,
+				  .dram_bytes = size - size / 4,
 				  .dram_limit = budget_limit(&c->st->dram) };
 
 	if (c->state == CTX_SEALED && c->st->policy->admit(&pr))

@@ -9,7 +9,7 @@
 /* Kept small: there can be a million. All but ino, type and content under the
  * table's lock; content is a hint, a torn view of it is impossible (one byte). */
 struct node {
-	uint64_t ino;
+	_Atomic uint64_t ino; /* changes once, when its file is gone: node_dead */
 	struct node *next;   /* hash chain */
 	struct node *parent; /* counted in its kids; NULL for root, trash, orphans */
 	char *name;          /* owned; NULL with parent NULL */

@@ -481,30 +481,40 @@ static void note_bias(struct store *st, bool whole)
 	atomic_store(&st->whole_bias, bias < 0 ? 0 : bias > BIAS_MAX ? BIAS_MAX : bias);
 }
 
+/* The load through a copy, whose reads are not seen, is timed as if it ended at once. */
+static void note_copied(struct file *f, uint64_t size)
+{
+	uint64_t ns = clock_mono_ns() - f->opened_ns;
+	uint64_t least = f->copied_ns +
+		(uint64_t)((double)size / COPY_READ_BPS * (double)NSEC_PER_SEC);
+
+	cold_note(&f->st->cold, LOAD_COPY, size, ns > least ? ns : least);
+}
+
 static void note_whole_read(struct file *f)
 {
 	struct ctx *c = f->ctx;
-	bool whole;
+	uint64_t size;
+	bool whole, plain;
 
-	if (f->copied_ns) {
-		uint64_t ns = clock_mono_ns() - f->opened_ns;
-		uint64_t least = f->copied_ns + (uint64_t)((double)c->size / COPY_READ_BPS *
-							   (double)NSEC_PER_SEC);
-
-		cold_note(&c->st->cold, LOAD_COPY, c->size, ns > least ? ns : least);
-	}
-	if (f->writes || c->state == CTX_PLAIN || f->mode == SERVE_PASSTHROUGH)
+	gate_enter(&c->gate, false);
+	size = c->size;
+	plain = c->state == CTX_PLAIN;
+	gate_leave(&c->gate, false);
+	if (f->copied_ns)
+		note_copied(f, size);
+	if (f->writes || plain || f->mode == SERVE_PASSTHROUGH)
 		return;
-	whole = atomic_load(&f->rs.total) >= c->size && c->size > 0;
+	whole = atomic_load(&f->rs.total) >= size && size > 0;
 	lock_acquire(&c->lock);
 	if (whole)
 		c->whole_reads++;
 	lock_release(&c->lock);
 	if (whole && f->from_ssd)
-		cold_note(&c->st->cold, LOAD_STREAM, c->size, clock_mono_ns() - f->opened_ns);
+		cold_note(&c->st->cold, LOAD_STREAM, size, clock_mono_ns() - f->opened_ns);
 	note_bias(c->st, whole);
 	if (atomic_load(&f->rs.total) > 0)
-		move_after_read(c, f->node, whole);
+		move_after_read(c, f->node, whole, size);
 }
 
 void store_release(struct file *f)

@@ -393,7 +393,7 @@ void move_prepare(struct store *st, uint64_t size);
 /* Makes a replica in the background. */
 void move_later(struct ctx *c, struct node *n);
 /* A file was read from SSD: the policy says whether it gets a replica. */
-void move_after_read(struct ctx *c, struct node *n, bool whole);
+void move_after_read(struct ctx *c, struct node *n, bool whole, uint64_t size);
 
 /* index.c: what the index keeps of a file */
 void index_put(struct store *st, struct node *n, struct ctx *c, const struct stat *sb, bool sealed);
