@@ -229,24 +229,6 @@ static int set_file(struct store *st, struct node *n, int fd, const struct stat 
 	return r;
 }
 
-/* The index follows, so that whoever removes the file gives back what it occupies
- * now. Gate exclusive. */
-static void resized(struct ctx *c, struct node *n)
-{
-	struct stat sb;
-	bool named;
-
-	if (fstat(c->fd, &sb) < 0)
-		return;
-	lock_acquire(&c->lock);
-	named = !c->unlinked;
-	lock_release(&c->lock);
-	ctx_account(c, &sb);
-	attr_apply(&c->rec, &sb);
-	if (named)
-		index_put(c->st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
-}
-
 static int set_size(struct store *st, struct node *n, uint64_t size)
 {
 	struct ctx *c;
@@ -273,7 +255,7 @@ static int set_size(struct store *st, struct node *n, uint64_t size)
 		r = write_truncate(c, size);
 		if (r == 0 && size == 0)
 			ctx_lose_end(c);
-		resized(c, n);
+		index_follow(c, n);
 	}
 	gate_leave(&c->gate, true);
 	seal_queue(c);

@@ -228,6 +228,15 @@ bool damage_hide(struct ctx *c, struct node *n)
 	return r == 0;
 }
 
+int damage_found(struct ctx *c, struct node *n, int code)
+{
+	if (!damage_is(code))
+		return code;
+	code = damage_note(c, code);
+	damage_hide(c, n);
+	return code;
+}
+
 bool damage_hide_name(struct store *st, struct node *n, const struct stat *sb)
 {
 	struct kvfs_record rec;

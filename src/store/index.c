@@ -79,6 +79,22 @@ void index_put(struct store *st, struct node *n, struct ctx *c, const struct sta
 	put(st, sb->st_ino, &rec);
 }
 
+void index_follow(struct ctx *c, struct node *n)
+{
+	struct stat sb;
+	bool named;
+
+	if (fstat(c->fd, &sb) < 0)
+		return;
+	lock_acquire(&c->lock);
+	named = !c->unlinked;
+	lock_release(&c->lock);
+	ctx_account(c, &sb);
+	attr_apply(&c->rec, &sb);
+	if (named)
+		index_put(c->st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
+}
+
 void index_put_dir(struct store *st, struct node *n)
 {
 	struct meta_rec rec;

@@ -188,10 +188,7 @@ int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 		code = read_sealed(c, f, off, len, r);
 	}
 	gate_leave(&c->gate, false);
-	if (damage_is(code)) {
-		code = damage_note(c, code);
-		damage_hide(c, f->node);
-	}
+	code = damage_found(c, f->node, code);
 	if (code < 0)
 		return code;
 	store_count(c->st, CNT_READ_BYTES, r->len);

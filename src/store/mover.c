@@ -396,15 +396,6 @@ static int load_sealed(struct ctx *c, struct node *n)
 	return r;
 }
 
-static int found_damage(struct ctx *c, struct node *n, int r)
-{
-	if (!damage_is(r))
-		return r;
-	r = damage_note(c, r);
-	damage_hide(c, n);
-	return r;
-}
-
 int store_move(struct store *st, struct node *n, enum place where)
 {
 	struct ctx *c;
@@ -427,7 +418,7 @@ int store_move(struct store *st, struct node *n, enum place where)
 			r = move_copy(c, NULL);
 			gate_leave(&c->gate, false);
 		}
-		r = found_damage(c, n, r);
+		r = damage_found(c, n, r);
 	}
 	ctx_work_end(c);
 	ctx_put(c);
@@ -448,7 +439,7 @@ static void promote_run(struct work *w)
 
 	if (r == 0)
 		r = move_replica(p->c);
-	err_ignore(found_damage(p->c, p->n, r)); /* else it stays on SSD */
+	err_ignore(damage_found(p->c, p->n, r)); /* else it stays on SSD */
 	ctx_work_end(p->c);
 	node_forget(st->nodes, p->n, 1);
 	ctx_put(p->c);

@@ -425,23 +425,16 @@ int store_flush(struct file *f)
 static void settle_written(struct file *f)
 {
 	struct ctx *c = f->ctx;
-	struct stat sb;
-	bool sealed, named;
 
 	if (!f->writes && !f->wrote)
 		return;
 	gate_enter(&c->gate, false);
-	if (c->fd >= 0 && fstat(c->fd, &sb) == 0) {
-		sealed = c->rec.state != KVFS_RECORD_PLAIN;
+	if (c->fd >= 0) {
 		lock_acquire(&c->lock);
 		if (passes(f) && !c->backing_is_copy)
 			c->dirty = true;
-		named = !c->unlinked;
 		lock_release(&c->lock);
-		ctx_account(c, &sb);
-		attr_apply(&c->rec, &sb);
-		if (named)
-			index_put(c->st, f->node, c, &sb, sealed);
+		index_follow(c, f->node);
 	}
 	gate_leave(&c->gate, false);
 }

@@ -255,6 +255,16 @@ static int victim_remove(struct store *st, const struct at *at, struct victim *v
 	return r;
 }
 
+/* After the attempt to take its name away, which gave @r. */
+static void victim_end(struct store *st, struct victim *v, int r)
+{
+	if (r == 0)
+		victim_gone(st, v);
+	else
+		victim_unhold(v);
+	victim_put(st, v);
+}
+
 int store_unlink(struct store *st, struct node *dir, const char *name)
 {
 	struct victim v;
@@ -276,11 +286,7 @@ int store_unlink(struct store *st, struct node *dir, const char *name)
 		r = victim_remove(st, &at, &v);
 		gate_leave(&st->names, false);
 	}
-	if (r == 0)
-		victim_gone(st, &v);
-	else
-		victim_unhold(&v);
-	victim_put(st, &v);
+	victim_end(st, &v, r);
 out:
 	node_at_put(st->nodes, &at);
 	return r;
@@ -305,11 +311,7 @@ int remove_idle(struct store *st, struct node *dir, const char *name, uint64_t i
 	if (r == 0 && v.node)
 		node_dead(st->nodes, v.node);
 	gate_leave(&st->names, true);
-	if (r == 0)
-		victim_gone(st, &v);
-	else
-		victim_unhold(&v);
-	victim_put(st, &v);
+	victim_end(st, &v, r);
 out:
 	node_at_put(st->nodes, &at);
 	return r;
@@ -462,11 +464,7 @@ static int rename_plain(struct store *st, struct rename_args *a)
 	gate_enter(&st->names, false);
 	r = rename_victim(st, a, &v);
 	gate_leave(&st->names, false);
-	if (r == 0)
-		victim_gone(st, &v);
-	else
-		victim_unhold(&v);
-	victim_put(st, &v);
+	victim_end(st, &v, r);
 	return r < 0 ? r : 0;
 }
 

@@ -472,10 +472,7 @@ int store_unseal(struct store *st, struct node *n)
 	if (r == 0)
 		node_set_content(n, NODE_PLAIN);
 	gate_leave(&c->gate, true);
-	if (damage_is(r)) {
-		r = damage_note(c, r);
-		damage_hide(c, n);
-	}
+	r = damage_found(c, n, r);
 	if (r == 0)
 		r = attr_node(st, n, &sb);
 	if (r == 0)

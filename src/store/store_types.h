@@ -326,6 +326,8 @@ int damage_note(struct ctx *c, int code);
 /* damage=hide: moves name and object to STORE/damaged. No gate held. True when
  * the name is gone now; false leaves everything as it was. */
 bool damage_hide(struct ctx *c, struct node *n);
+/* Both, when @code is damage; other codes pass. No gate held. Returns the code to give. */
+int damage_found(struct ctx *c, struct node *n, int code);
 /* The same for a name just looked up whose record is lost or damaged. */
 bool damage_hide_name(struct store *st, struct node *n, const struct stat *sb);
 /* At mount: finishes what a crash left half moved; bytes that damaged/ holds. */
@@ -397,6 +399,9 @@ void move_after_read(struct ctx *c, struct node *n, bool whole, uint64_t size);
 
 /* index.c: what the index keeps of a file */
 void index_put(struct store *st, struct node *n, struct ctx *c, const struct stat *sb, bool sealed);
+/* Size, blocks and times are what the tree file says now: accounts, record and,
+ * while it has a name, index follow. Gate held, c->fd open. */
+void index_follow(struct ctx *c, struct node *n);
 void index_put_dir(struct store *st, struct node *n);
 void index_moved(struct store *st, struct node *n);
 void index_del(struct store *st, uint64_t ino);

@@ -162,6 +162,13 @@ static int fill_block(struct ctx *c, uint64_t block)
 	return r;
 }
 
+static void has_overlay(struct ctx *c)
+{
+	lock_acquire(&c->lock);
+	c->state = CTX_OVERLAY;
+	lock_release(&c->lock);
+}
+
 /*
  * btrfs makes a data block of zeros out of a hole when the size is cut inside
  * it or grows from inside it; that would be taken for newer data. There the
@@ -178,12 +185,9 @@ static int fill_edge(struct ctx *c, uint64_t size)
 	r = overlay_begin(c);
 	if (r == 0)
 		r = fill_block(c, round_down_u64(edge, STORE_BLOCK));
-	if (r < 0)
-		return r;
-	lock_acquire(&c->lock);
-	c->state = CTX_OVERLAY;
-	lock_release(&c->lock);
-	return 0;
+	if (r == 0)
+		has_overlay(c);
+	return r;
 }
 
 int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len)
@@ -201,12 +205,9 @@ int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len)
 	if (r < 0)
 		return r;
 	r = FAULT_POINT("overlay.filled");
-	if (r < 0)
-		return r;
-	lock_acquire(&c->lock);
-	c->state = CTX_OVERLAY;
-	lock_release(&c->lock);
-	return 0;
+	if (r == 0)
+		has_overlay(c);
+	return r;
 }
 
 /* ---- back to plain -------------------------------------------------------- */
