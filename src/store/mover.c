@@ -18,7 +18,7 @@ int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep
 {
 	int e = replica_add(r, chunk, codec, p, len);
 
-	if (e == -KVFS_EBUDGET && space_dram(st, len + (64u << 10), keep))
+	if (e == -KVFS_EBUDGET && space_dram(st, replica_wants(r, len) + (64u << 10), keep))
 		e = replica_add(r, chunk, codec, p, len);
 	return e == -EEXIST ? 0 : e;
 }

@@ -6,12 +6,17 @@
  * added only takes the longer way. One found damaged becomes BAD, is found no more
  * and counts as there, so that nobody tries to add it. Chunks never go away before
  * the last reference. Holes are PRESENT from the start and own nothing.
+ *
+ * Chunks lie one after another in runs: extents of huge pages, because clearing small
+ * pages one fault at a time costs about as much as encoding what goes into them.
+ * What is left of a file below a run's least size gets an extent for each chunk.
  */
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/lock.h"
 #include "base/mem.h"
 #include "base/units.h"
 #include "codecs/codec.h"
@@ -20,8 +25,21 @@
 
 enum { CHUNK_EMPTY, CHUNK_CLAIMED, CHUNK_PRESENT, CHUNK_BAD };
 
+#define RUN_MIN_BYTES (2ull << 20)
+#define RUN_MAX_BYTES (32ull << 20)
+#define RUN_SHARE 32 /* a run is at most this part of the budget */
+
+/* Head of a run. */
+struct run {
+	struct run *next;
+	uint64_t bytes; /* of the run, with the head */
+	uint64_t used;
+	uint8_t pad[OBJECT_EXTENT_ALIGN - 24];
+};
+static_assert(sizeof(struct run) == OBJECT_EXTENT_ALIGN, "chunks are aligned");
+
 struct replica_chunk {
-	void *p;       /* owned extent of the arena, or NULL */
+	void *p;       /* in a run, or an extent of its own when it starts at a page */
 	uint64_t sum;
 	uint32_t len_bytes;
 	uint16_t codec;
@@ -35,6 +53,10 @@ struct replica {
 	_Atomic uint32_t n_present;
 	_Atomic uint64_t bytes;
 	size_t table_bytes;   /* counted */
+	uint64_t expected_bytes; /* of all chunks: the DRAM forms make about 3/4 of them */
+	struct lock lock;     /* leaf */
+	struct run *runs GUARDED; /* lock; the newest first */
+	uint64_t reserved GUARDED; /* lock: bytes of all runs */
 	struct replica_chunk chunks[];
 };
 
@@ -42,6 +64,7 @@ int replica_create(struct arena *a, const struct object *o, struct replica **ret
 {
 	size_t bytes = sizeof(struct replica) + o->n_chunks * sizeof(struct replica_chunk);
 	struct replica *r;
+	uint64_t expected = 0;
 	uint32_t holes = 0;
 
 	if (o->budget) {
@@ -57,17 +80,21 @@ int replica_create(struct arena *a, const struct object *o, struct replica **ret
 		return -ENOMEM;
 	}
 	atomic_init(&r->refs, 1);
+	lock_init(&r->lock);
 	r->arena = a;
 	r->obj = object_get((struct object *)o);
 	r->table_bytes = bytes;
 	for (uint32_t i = 0; i < o->n_chunks; i++) {
-		if (o->layers[o->chunks[i].first_layer].codec != CODEC_HOLE)
+		if (o->layers[o->chunks[i].first_layer].codec != CODEC_HOLE) {
+			expected += o->chunks[i].len_bytes / 4 * 3;
 			continue;
+		}
 		r->chunks[i].codec = CODEC_HOLE;
 		atomic_init(&r->chunks[i].state, CHUNK_PRESENT);
 		holes++;
 	}
 	atomic_init(&r->n_present, holes);
+	r->expected_bytes = expected;
 	*ret = r;
 	return 0;
 }
@@ -81,6 +108,22 @@ struct replica *replica_get(struct replica *r)
 	return r;
 }
 
+static bool is_extent(const void *p)
+{
+	return (uintptr_t)p % KVFS_PAGE == 0;
+}
+
+/* No reference is left. */
+static void free_runs(struct replica *r) NO_TSA
+{
+	while (r->runs) {
+		struct run *run = r->runs;
+
+		r->runs = run->next;
+		arena_free(r->arena, run, run->bytes);
+	}
+}
+
 void replica_put(struct replica *r)
 {
 	struct budget *b;
@@ -89,8 +132,10 @@ void replica_put(struct replica *r)
 	if (!r || atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	for (uint32_t i = 0; i < r->obj->n_chunks; i++)
-		if (r->chunks[i].p)
+		if (r->chunks[i].p && is_extent(r->chunks[i].p))
 			arena_free(r->arena, r->chunks[i].p, r->chunks[i].len_bytes);
+	free_runs(r);
+	lock_fini(&r->lock);
 	b = r->obj->budget;
 	table_bytes = r->table_bytes;
 	object_put(r->obj);
@@ -108,6 +153,88 @@ static uint64_t chunk_sum(const struct replica *r, uint32_t chunk, unsigned code
 			  c->len_bytes, p, len);
 }
 
+static void *run_take(struct replica *r, size_t len)
+{
+	struct run *run;
+	void *p = NULL;
+	uint64_t at;
+
+	lock_acquire(&r->lock);
+	run = r->runs;
+	if (run) {
+		at = round_up_u64(run->used, OBJECT_EXTENT_ALIGN);
+		if (at % KVFS_PAGE == 0)
+			at += OBJECT_EXTENT_ALIGN; /* a page's start says: an extent */
+		if (at <= run->bytes && len <= run->bytes - at) {
+			p = (char *)run + at;
+			run->used = at + len;
+		}
+	}
+	lock_release(&r->lock);
+	return p;
+}
+
+/* Bytes of the next run, 0 when the rest of the file is too small for one. */
+static uint64_t run_bytes(struct replica *r)
+{
+	uint64_t most = RUN_MAX_BYTES, want = r->expected_bytes;
+
+	if (r->obj->budget && budget_limit(r->obj->budget) / RUN_SHARE < most)
+		most = budget_limit(r->obj->budget) / RUN_SHARE;
+	lock_acquire(&r->lock);
+	want = want > r->reserved ? want - r->reserved : 0;
+	lock_release(&r->lock);
+	return (want < most ? want : most) / RUN_MIN_BYTES * RUN_MIN_BYTES;
+}
+
+static int run_make(struct replica *r, uint64_t bytes)
+{
+	struct run *run;
+	void *p;
+	int err = arena_alloc(r->arena, bytes, &p);
+
+	if (err)
+		return err;
+	run = p;
+	*run = (struct run){ .bytes = bytes, .used = sizeof(*run) };
+	lock_acquire(&r->lock);
+	run->next = r->runs;
+	r->runs = run;
+	r->reserved += bytes;
+	lock_release(&r->lock);
+	atomic_fetch_add(&r->bytes, bytes);
+	return 0;
+}
+
+/* Room for a chunk's stored form. */
+static int chunk_alloc(struct replica *r, size_t len, void **ret)
+{
+	uint64_t bytes;
+	int err;
+
+	*ret = run_take(r, len);
+	if (*ret)
+		return 0;
+	bytes = run_bytes(r);
+	if (bytes >= sizeof(struct run) + len && run_make(r, bytes) == 0)
+		*ret = run_take(r, len); /* NULL: others have filled it meanwhile */
+	if (*ret)
+		return 0;
+	err = arena_alloc(r->arena, len, ret);
+	if (err)
+		*ret = NULL;
+	else
+		atomic_fetch_add(&r->bytes, round_up_u64(len, KVFS_PAGE));
+	return err;
+}
+
+uint64_t replica_wants(struct replica *r, size_t len)
+{
+	uint64_t run = run_bytes(r);
+
+	return run > len ? run : len;
+}
+
 int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p, size_t len)
 {
 	struct replica_chunk *c = &r->chunks[chunk];
@@ -119,9 +246,8 @@ int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p
 		return -EINVAL;
 	if (!atomic_compare_exchange_strong(&c->state, &empty, CHUNK_CLAIMED))
 		return -EEXIST;
-	err = arena_alloc(r->arena, len, &c->p);
+	err = chunk_alloc(r, len, &c->p);
 	if (err) {
-		c->p = NULL;
 		atomic_store_explicit(&c->state, CHUNK_EMPTY, memory_order_release);
 		return err;
 	}
@@ -130,7 +256,6 @@ int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p
 	c->codec = (uint16_t)codec;
 	/* of the source, so that a bad copy is found as well */
 	c->sum = chunk_sum(r, chunk, codec, p, len);
-	atomic_fetch_add(&r->bytes, round_up_u64(len, KVFS_PAGE));
 	atomic_store_explicit(&c->state, CHUNK_PRESENT, memory_order_release);
 	atomic_fetch_add(&r->n_present, 1);
 	return 0;

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a replica's chunks lie: in runs of huge pages, or each in its own extent. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "codecs/codec.h"
+#include "store/replica.h"
+
+#define BUDGET (256ull << 20)
+#define CHUNKS 512u
+
+static struct budget b;
+static struct arena *a;
+static struct object *o;
+
+static struct object *object_of(uint32_t n, uint32_t len_bytes)
+{
+	struct object *x = mem_zalloc(sizeof(*x));
+
+	cr_assert_not_null(x);
+	x->refs = 1;
+	x->fd = -1;
+	x->n_chunks = n;
+	x->budget = &b;
+	x->chunks = mem_calloc(n, sizeof(*x->chunks));
+	x->layers = mem_calloc(n, sizeof(*x->layers));
+	for (uint32_t i = 0; i < n; i++) {
+		x->chunks[i] = (struct object_chunk){ .off_bytes = (uint64_t)i * len_bytes,
+						      .len_bytes = len_bytes, .first_layer = i,
+						      .n_layers = 1 };
+		x->layers[i].codec = CODEC_RAW;
+	}
+	return x;
+}
+
+static void setup(void)
+{
+	budget_init(&b, BUDGET);
+	cr_assert_eq(arena_create(&b, BUDGET, &a), 0);
+}
+
+static void teardown(void)
+{
+	object_put(o);
+	cr_assert_eq(arena_used(a), 0, "every run and extent is given back");
+	arena_destroy(a);
+	cr_assert_eq(budget_free(&b), BUDGET);
+}
+
+TestSuite(replica, .init = setup, .fini = teardown);
+
+static void fill(uint8_t *p, size_t len, uint32_t i)
+{
+	memset(p, (int)(i * 37 + 1), len);
+}
+
+/* Adds until the budget is full; returns how many, all of which read back. */
+static uint32_t add_all(struct replica *r, size_t (*len_of)(uint32_t i))
+{
+	static uint8_t buf[1u << 20];
+	uint32_t n = 0;
+
+	for (; n < o->n_chunks; n++) {
+		fill(buf, len_of(n), n);
+		if (replica_add(r, n, CODEC_RAW, buf, len_of(n)) != 0)
+			break;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		const void *p;
+		unsigned codec;
+		size_t len;
+
+		cr_assert(replica_find(r, i, &codec, &p, &len));
+		cr_assert_eq(len, len_of(i));
+		cr_assert_eq((uintptr_t)p % 64, 0);
+		cr_assert_eq(replica_check(r, i, p, len), 0, "chunk %u", i);
+	}
+	return n;
+}
+
+static size_t all_lengths(uint32_t i)
+{
+	return 64 + i % 97 * 1024;
+}
+
+/* 64 bytes of a run's head and 63 chunks of 64 bytes reach just to a page's start. */
+static size_t tiny(uint32_t i)
+{
+	return i % 63 == 62 ? 4096 : 64;
+}
+
+Test(replica, chunks_that_would_start_at_a_page)
+{
+	struct replica *r;
+
+	o = object_of(CHUNKS, 64u << 10);
+	cr_assert_eq(replica_create(a, o, &r), 0);
+	cr_assert_eq(add_all(r, tiny), CHUNKS);
+	replica_put(r);
+}
+
+Test(replica, all_lengths_read_back)
+{
+	struct replica *r;
+
+	o = object_of(CHUNKS, 128u << 10);
+	cr_assert_eq(replica_create(a, o, &r), 0);
+	cr_assert_eq(add_all(r, all_lengths), CHUNKS);
+	cr_assert_eq(replica_bytes(r), arena_used(a), "it says what it takes");
+	cr_assert(replica_complete(r));
+	replica_put(r);
+}
+
+static size_t whole(uint32_t i)
+{
+	(void)i;
+	return 3 * (1u << 18);
+}
+
+Test(replica, a_full_budget_wastes_less_than_a_run)
+{
+	struct replica *r;
+	uint32_t n;
+
+	o = object_of(CHUNKS, 1u << 20);
+	cr_assert_eq(replica_create(a, o, &r), 0);
+	n = add_all(r, whole);
+	cr_assert_lt(n, CHUNKS);
+	cr_assert_gt(n * whole(0), BUDGET / 16 * 14, "%u chunks", n);
+	cr_assert_geq(replica_wants(r, whole(0)), whole(0));
+	replica_put(r);
+}
+
+Test(replica, small_files_take_no_run)
+{
+	struct replica *r;
+
+	o = object_of(2, 96u << 10);
+	cr_assert_eq(replica_create(a, o, &r), 0);
+	cr_assert_eq(add_all(r, all_lengths), 2);
+	cr_assert_leq(replica_bytes(r), 4 * 4096);
+	replica_put(r);
+}
