@@ -19,7 +19,6 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
-#define WORKERS_BG_NICE 10
 #define WORKERS_CLASSES 2
 
 struct workers {

@@ -4,7 +4,7 @@
 /*
  * Threads over two FIFO queues. Somebody waits for a WORK_READ item; sealing,
  * moving and scrubbing are WORK_BACKGROUND. @threads threads run only the
- * former and bg_max further ones, at nice +10, only the latter, and those start
+ * former and bg_max further ones, at nice +5, only the latter, and those start
  * nothing while a WORK_READ item waits. They are not the same threads because
  * a thread without CAP_SYS_NICE cannot raise its priority again.
  * Work items belong to the caller and embed struct work; submitting does not
@@ -16,6 +16,10 @@
 
 #include "base/err.h"
 #include "base/list.h"
+
+/* Of the threads for background work: little enough that a queue of it is worked off
+ * beside a client that keeps a core busy. */
+#define WORKERS_BG_NICE 5
 
 enum work_class { WORK_READ, WORK_BACKGROUND };
 

@@ -20,7 +20,7 @@
 #define ROWS_MIN 32u          /* fewer rows: column offsets would not pay */
 #define ROW_ELEMS_MIN 64u     /* shorter rows: row offsets would not pay */
 #define SAMPLE_RUNS 16u
-#define SAMPLE_ELEMS 2048u    /* per sampled run */
+#define SAMPLE_ELEMS 1024u    /* per sampled run */
 
 int planes_scratch_get(struct codec_ctx *ctx, struct planes_scratch **ret)
 {

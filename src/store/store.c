@@ -213,7 +213,7 @@ static int start_reader(struct store *st)
 	unsigned cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned threads = st->cfg.threads ? st->cfg.threads : (cpus < 2 ? 2 : cpus);
 	struct reader_config rc = { .budget = &st->dram, .ssd = st->ssd };
-	int r = workers_create("kvfs-work", threads, threads > 1 ? threads - 1 : 1, &st->workers);
+	int r = workers_create("kvfs-work", threads, threads, &st->workers);
 
 	if (r < 0)
 		return r;

@@ -56,7 +56,7 @@ static void run_bg(struct work *w)
 
 	while (peak < now && !atomic_compare_exchange_weak(&bg_peak, &peak, now))
 		;
-	if (getpriority(PRIO_PROCESS, (id_t)gettid()) != 10)
+	if (getpriority(PRIO_PROCESS, (id_t)gettid()) != WORKERS_BG_NICE)
 		bg_nice_bad++;
 	spin(200);
 	i->runs++;
