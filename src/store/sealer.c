@@ -90,9 +90,35 @@ static void job_retry(struct seal_job *j)
 	seal_queue(j->c);
 }
 
+/* Worth another try? For want of room at the end of the mount only when another seal
+ * has made some meanwhile. */
+static bool job_again(const struct seal_job *j, int r, uint64_t sealed)
+{
+	struct sealer *s = &j->st->seal;
+	bool hopeless;
+
+	if ((r != -EBUSY && r != -KVFS_EFULL) || atomic_load(&j->st->stopping_seals))
+		return false;
+	lock_acquire(&s->lock);
+	hopeless = r == -KVFS_EFULL && s->drain && s->sealed == sealed;
+	lock_release(&s->lock);
+	return !hopeless;
+}
+
+static uint64_t sealed_so_far(struct sealer *s)
+{
+	uint64_t n;
+
+	lock_acquire(&s->lock);
+	n = s->sealed;
+	lock_release(&s->lock);
+	return n;
+}
+
 static void job_run(struct work *w)
 {
 	struct seal_job *j = container_of(w, struct seal_job, work);
+	uint64_t sealed = sealed_so_far(&j->st->seal);
 	int r = seal_run(j->c, j->node, true);
 
 	if (r == 0) {
@@ -101,7 +127,7 @@ static void job_run(struct work *w)
 		return;
 	}
 	ctx_idle_try(j->c);
-	if ((r == -EBUSY || r == -KVFS_EFULL) && !atomic_load(&j->st->stopping_seals))
+	if (job_again(j, r, sealed))
 		job_retry(j);
 	job_end(j, false);
 }
@@ -150,7 +176,9 @@ static struct ctx *due(struct sealer *s, uint64_t now, uint64_t *ret_when) REQUI
 	c = container_of(s->queue.next, struct ctx, seal_link);
 	when = c->due_ns;
 	/* a retry keeps its time whatever the pressure */
-	if (when > now && (c->retry_ns > now || (!s->drain && !s->pressed))) {
+	if (s->drain || s->pressed)
+		when = c->retry_ns;
+	if (when > now) {
 		*ret_when = when;
 		return NULL;
 	}

@@ -49,7 +49,7 @@ end() {
 	note "$2: at most $top MiB of $limit, $beyond beyond"
 }
 finish() {
-	kill_fs # unmounting would try for ten seconds to seal what there is no room for
+	umount_fs
 	rm -rf "$STORE" && mkdir -m 700 "$STORE"
 }
 
