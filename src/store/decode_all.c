@@ -96,6 +96,7 @@ static int decode_memory(struct job *j, uint32_t chunk)
 {
 	const struct object *o = j->src->obj;
 	const struct object_chunk *c = &o->chunks[chunk];
+	unsigned n;
 	int err;
 
 	if (sticks_out(j, chunk)) {
@@ -106,10 +107,26 @@ static int decode_memory(struct job *j, uint32_t chunk)
 		memset(j->dst + c->off_bytes, 0, c->len_bytes);
 		return 0;
 	}
-	err = fetch_decode_replica(j->r, o, j->src->rep, chunk, j->dst + c->off_bytes,
+	n = fetch_layers(o, chunk, j->src->n_layers);
+	err = fetch_decode_replica(j->r, o, j->src->rep, chunk, n, n, NULL, j->dst + c->off_bytes,
 				   c->off_bytes < WARM_BYTES ? 0 : CODEC_DECODE_STREAM);
 	if (err)
 		put_off(j, chunk);
+	return 0;
+}
+
+/* What the device brought, with what the replica has of the chunk. */
+static int decode_fetched(struct job *j, struct fbuf *f)
+{
+	const struct object *o = j->src->obj;
+	unsigned n = fetch_layers(o, f->chunk, j->src->n_layers);
+	uint8_t *dst = j->dst + o->chunks[f->chunk].off_bytes;
+
+	if (!f->first)
+		return fetch_decode(j->r, o, f->chunk, n, f->in, dst, CODEC_DECODE_STREAM);
+	if (fetch_decode_replica(j->r, o, j->src->rep, f->chunk, f->first, n, f->in, dst,
+				 CODEC_DECODE_STREAM))
+		put_off(j, f->chunk);
 	return 0;
 }
 
@@ -177,13 +194,16 @@ static void submit(struct job *j) REQUIRES(j->lock)
 	while (!stopped(j) && !list_empty(&j->idle) && next_on_device(j, &j->dev_next)) {
 		struct fbuf *f = container_of(j->idle.next, struct fbuf, p.link);
 		uint32_t chunk = j->dev_next++;
+		unsigned n = fetch_layers(j->src->obj, chunk, j->src->n_layers), codec, first;
 
 		list_del(&f->p.link);
 		j->in_flight++;
 		lock_release(&j->lock);
 		f->ready = fetched;
 		f->owner = j;
-		fetch_start(j->r, f, j->src->obj, chunk, j->src->n_layers);
+		first = fetch_in_memory(j->src->rep, j->src->obj, chunk, n, &codec);
+		/* found in memory only now: the buffer is there, and so is the object */
+		fetch_start(j->r, f, j->src->obj, chunk, first < n ? first : 0, n);
 		lock_acquire(&j->lock);
 	}
 }
@@ -191,7 +211,6 @@ static void submit(struct job *j) REQUIRES(j->lock)
 /* Decodes one chunk if there is one. False: nothing to do now. */
 static bool step(struct job *j) REQUIRES(j->lock)
 {
-	const struct object *o = j->src->obj;
 	int err = 0;
 
 	submit(j);
@@ -203,8 +222,7 @@ static bool step(struct job *j) REQUIRES(j->lock)
 		list_del(&f->p.link);
 		j->busy++;
 		lock_release(&j->lock);
-		err = fetch_decode(j->r, o, f->chunk, j->src->n_layers, f->in,
-				   j->dst + o->chunks[f->chunk].off_bytes, CODEC_DECODE_STREAM);
+		err = decode_fetched(j, f);
 		lock_acquire(&j->lock);
 		list_add_head(&j->idle, &f->p.link);
 	} else if (next_in_memory(j, &j->mem_next)) {
@@ -256,16 +274,15 @@ static int plan(struct job *j) NO_TSA
 	if (!j->on_device || !j->last)
 		return -ENOMEM;
 	for (uint32_t c = 0; c < o->n_chunks && o->chunks[c].off_bytes < j->data; c++) {
-		unsigned codec;
-		const void *p;
+		unsigned want = fetch_layers(o, c, j->src->n_layers), codec;
 		size_t len;
 
 		j->n_chunks = c + 1;
 		if (o->layers[o->chunks[c].first_layer].codec == CODEC_HOLE || sticks_out(j, c) ||
-		    (j->src->rep && replica_find(j->src->rep, c, &codec, &p, &len)))
+		    fetch_in_memory(j->src->rep, o, c, want, &codec) == want)
 			continue;
 		j->on_device[c / 8] |= (uint8_t)(1 << c % 8);
-		len = fetch_bytes(o, c, j->src->n_layers);
+		len = fetch_bytes(o, c, 0, want);
 		most = most < len ? len : most;
 		n++;
 	}

@@ -6,7 +6,8 @@
  * calls read_done -> when the reader already sleeps on the slot it is woken to
  * decode itself (its cache then holds what it replies with); else decoding is
  * queued to the workers, from where a reader that arrives takes it back. A
- * chunk of the replica is decoded by the reader at once, or queued.
+ * chunk of the replica is decoded by the reader at once, or queued; one of which the
+ * replica has too few layers is fetched from there on.
  *
  * A reader that waits runs other queued reading work meanwhile, so that with
  * every thread waiting something still moves.
@@ -50,12 +51,25 @@ static size_t range_len(const struct object_layer *l)
 	return (size_t)(round_up_u64(l->off_bytes + l->len_bytes, KVFS_PAGE) - range_start(l));
 }
 
-size_t fetch_bytes(const struct object *o, uint32_t chunk, unsigned n_layers)
+/* All layers but the first have the same bytes in both forms of a layered codec. */
+unsigned fetch_in_memory(const struct replica *rep, const struct object *o, uint32_t chunk,
+			 unsigned n_layers, unsigned *ret_codec)
+{
+	struct replica_form form;
+
+	if (!rep || !replica_find(rep, chunk, &form))
+		return 0;
+	if (form.n < n_layers && codec_by_id(form.codec)->layers < 2)
+		return 0;
+	*ret_codec = form.codec;
+	return form.n < n_layers ? form.n : n_layers;
+}
+
+size_t fetch_bytes(const struct object *o, uint32_t chunk, unsigned first, unsigned n_layers)
 {
 	size_t sum = 0;
 
-	n_layers = fetch_layers(o, chunk, n_layers);
-	for (unsigned i = 0; i < n_layers; i++)
+	for (unsigned i = first; i < n_layers; i++)
 		sum += range_len(layer_of(o, chunk, i));
 	return sum ? sum : KVFS_PAGE;
 }
@@ -85,15 +99,15 @@ static void read_done(struct tier_read *rd, ssize_t res)
 }
 
 void fetch_start(struct reader *r, struct fbuf *f, const struct object *o, uint32_t chunk,
-		 unsigned n_layers)
+		 unsigned first, unsigned n_layers)
 {
 	size_t at = 0;
 
 	f->chunk = chunk;
+	f->first = first;
 	atomic_store(&f->pending, 1);
 	atomic_store(&f->err, 0);
-	n_layers = fetch_layers(o, chunk, n_layers);
-	for (unsigned i = 0; i < n_layers; i++) {
+	for (unsigned i = first; i < n_layers; i++) {
 		const struct object_layer *l = layer_of(o, chunk, i);
 		struct fetch_read *fr = &f->reads[i];
 		size_t skip = (size_t)(l->off_bytes - range_start(l));
@@ -157,37 +171,50 @@ static int bad_sum(struct reader *r, int err)
 	return err;
 }
 
-int fetch_decode(struct reader *r, const struct object *o, uint32_t chunk, unsigned n_layers,
-		 const struct codec_in in[], void *dst, unsigned flags)
+static int check_layers(struct reader *r, const struct object *o, uint32_t chunk, unsigned first,
+			unsigned n_layers, const struct codec_in in[])
 {
-	const struct object_chunk *c = &o->chunks[chunk];
-	uint64_t start = clock_mono_ns();
-
-	n_layers = fetch_layers(o, chunk, n_layers);
-	for (unsigned i = 0; i < n_layers; i++) {
+	for (unsigned i = first; i < n_layers; i++) {
 		int err = object_check(o, chunk, i, in[i].buf, in[i].len);
 
 		if (err)
 			return bad_sum(r, err);
 	}
-	return decode(r, c, layer_of(o, chunk, 0)->codec, in, n_layers, dst, flags, start);
+	return 0;
+}
+
+int fetch_decode(struct reader *r, const struct object *o, uint32_t chunk, unsigned n_layers,
+		 const struct codec_in in[], void *dst, unsigned flags)
+{
+	uint64_t start = clock_mono_ns();
+	int err = check_layers(r, o, chunk, 0, n_layers, in);
+
+	if (err)
+		return err;
+	return decode(r, &o->chunks[chunk], layer_of(o, chunk, 0)->codec, in, n_layers, dst, flags,
+		      start);
 }
 
 int fetch_decode_replica(struct reader *r, const struct object *o, struct replica *rep,
-			 uint32_t chunk, void *dst, unsigned flags)
+			 uint32_t chunk, unsigned first, unsigned n_layers,
+			 const struct codec_in in[], void *dst, unsigned flags)
 {
 	uint64_t start = clock_mono_ns();
-	struct codec_in in;
-	unsigned codec;
+	struct replica_form form;
 	int err;
 
-	if (!replica_find(rep, chunk, &codec, &in.buf, &in.len))
+	if (!replica_find(rep, chunk, &form) || form.n < first)
 		return -KVFS_ECHECKSUM; /* found damaged since it was looked up */
-	err = replica_check(rep, chunk, in.buf, in.len);
+	err = check_layers(r, o, chunk, first, n_layers, in);
+	if (err)
+		return err; /* the object's, as the next one to try finds too */
+	for (unsigned i = first; i < n_layers; i++)
+		form.in[i] = in[i];
+	err = replica_check(rep, chunk, &form, first);
 	if (err)
 		err = bad_sum(r, err);
 	else
-		err = decode(r, &o->chunks[chunk], codec, &in, 1, dst, flags, start);
+		err = decode(r, &o->chunks[chunk], form.codec, form.in, n_layers, dst, flags, start);
 	if (err && err != -ENOMEM)
 		replica_bad(rep, chunk);
 	return err;
@@ -203,7 +230,8 @@ static void load_decode(struct reader *r, struct slot *s)
 	int err;
 
 	if (rep)
-		err = fetch_decode_replica(r, o, rep, s->chunk, s->buf->p, 0);
+		err = fetch_decode_replica(r, o, rep, s->chunk, s->first, s->n_layers,
+					   s->fb ? s->fb->in : NULL, s->buf->p, 0);
 	else
 		err = fetch_decode(r, o, s->chunk, s->n_layers, s->fb->in, s->buf->p, 0);
 	lock_acquire(&r->w.lock);
@@ -239,11 +267,13 @@ static void load_fetched(struct fbuf *f)
 	struct slot *s = f->owner;
 	struct reader *r = s->reader;
 	int err = atomic_load(&f->err);
+	struct replica *rep = NULL;
 	struct object *o = NULL;
 
 	lock_acquire(&r->w.lock);
 	if (err) {
 		o = s->obj;
+		rep = s->rep;
 		window_loaded_locked(&r->w, s, err);
 	} else if (s->sleepers) {
 		s->phase = PHASE_CLAIMABLE;
@@ -253,19 +283,22 @@ static void load_fetched(struct fbuf *f)
 	}
 	lock_release(&r->w.lock);
 	object_put(o);
+	replica_put(rep);
 }
 
 void load_start(struct reader *r, struct slot *s, const struct object *o, struct replica *rep,
-		bool here)
+		unsigned first, bool here)
 {
 	struct object *held = object_get((struct object *)o);
 
-	s->of_rep = rep;
-	if (!rep) {
+	s->of_rep = first > 0;
+	s->first = first;
+	if (first < s->n_layers) {
 		s->obj = held;
+		s->rep = first ? replica_get(rep) : NULL;
 		s->fb->ready = load_fetched;
 		s->fb->owner = s;
-		fetch_start(r, s->fb, o, s->chunk, s->n_layers);
+		fetch_start(r, s->fb, o, s->chunk, first, s->n_layers);
 		return;
 	}
 	lock_acquire(&r->w.lock);

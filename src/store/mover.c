@@ -14,12 +14,15 @@
 #include "store/seal.h"
 
 int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep, uint32_t chunk,
-		     unsigned codec, const void *p, size_t len)
+		     unsigned codec, const struct codec_in in[], unsigned n)
 {
-	int e = replica_add(r, chunk, codec, p, len);
+	int e = replica_add_layers(r, chunk, codec, in, n);
+	size_t len = 0;
 
+	for (unsigned i = 0; i < n; i++)
+		len += in[i].len;
 	if (e == -KVFS_EBUDGET && space_dram(st, replica_wants(r, len) + (64u << 10), keep))
-		e = replica_add(r, chunk, codec, p, len);
+		e = replica_add_layers(r, chunk, codec, in, n);
 	return e == -EEXIST ? 0 : e;
 }
 
@@ -102,6 +105,7 @@ static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 	const struct object_chunk *ch = &o->chunks[i];
 	struct codec_out out = { f->enc, f->enc_bytes, 0 };
 	struct read_source src;
+	struct codec_in in;
 	unsigned n;
 	uint16_t id;
 	int r;
@@ -119,8 +123,9 @@ static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 	if (r == 0)
 		r = codec_encode_best(f->codec, CODEC_FORM_DRAM, &ch->shape, f->raw,
 				      ch->len_bytes, &out, &id, &n);
+	in = (struct codec_in) { f->enc, out.len };
 	if (r == 0)
-		r = replica_add_room(f->c->st, f->rep, f->c, i, id, f->enc, out.len);
+		r = replica_add_room(f->c->st, f->rep, f->c, i, id, &in, 1);
 	return r;
 }
 
@@ -130,11 +135,9 @@ static int fill_all(struct fill *f, const struct object *o)
 	int r = 0;
 
 	for (uint32_t i = 0; i < o->n_chunks && r == 0; i++) {
-		const void *p;
-		unsigned codec;
-		size_t len;
+		struct replica_form form;
 
-		if (replica_find(f->rep, i, &codec, &p, &len))
+		if (replica_find(f->rep, i, &form))
 			continue;
 		if (atomic_load(&f->c->st->stopping))
 			return -KVFS_ECANCELED;

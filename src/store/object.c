@@ -196,6 +196,15 @@ static int read_front(struct front *f, int fd, const struct object_id *id,
 	return 0;
 }
 
+static void fill_levels(struct object *o, const struct kvfs_object_header *h)
+{
+	/* no overflow: the header was checked to lie within stored_bytes, a multiple */
+	for (unsigned i = 0; i + 1 < h->n_layers; i++)
+		o->level_bytes[i] = round_up_u64(h->layers[i].off + h->layers[i].len,
+						 KVFS_OBJECT_ALIGN);
+	o->level_bytes[h->n_layers - 1] = h->stored_bytes;
+}
+
 static int take_tables(struct object *o, uint64_t n_layers)
 {
 	size_t bytes = sizeof(*o) + o->n_chunks * sizeof(*o->chunks) +
@@ -268,6 +277,7 @@ int object_open_fd(int fd, bool direct, const struct object_id *id, struct budge
 	o->n_chunks = h.n_chunks;
 	o->n_layers_max = h.n_layers;
 	o->n_layers_present = object_layers_present(&h, f.file_bytes);
+	fill_levels(o, &h);
 	err = parse_front(o, &f, &h);
 	if (err)
 		goto err_put;

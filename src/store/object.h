@@ -44,6 +44,7 @@ struct object {
 	uint64_t logical_bytes, stored_bytes, tree_ino;
 	uint32_t n_chunks, n_layers_max;
 	unsigned n_layers_present; /* whole within the file, >= 1; a record that promises more: cut */
+	uint64_t level_bytes[KVFS_OBJECT_LAYERS]; /* length of the file cut behind layer i */
 	struct object_chunk *chunks; /* owned, by offset, no gaps */
 	struct object_layer *layers; /* owned */
 	struct layout *layout;       /* owned */
@@ -106,8 +107,8 @@ WUR int object_writer_create(int objects_fd, const struct object_plan *plan,
 			     struct object_writer **ret);
 /* Adds the stored bytes of the next chunk, in chunk order, all its layers (1 for
  * now written straight out; more are spooled so that the file ends up
- * layer-major). Buffers writes, keeps the host page cache clean. A hole is one
- * part with CODEC_HOLE. -errno; -EINVAL for what the format cannot hold. */
+ * layer-major). Buffers writes, keeps the host page cache clean. The parts of a chunk
+ * have one codec. A hole is one part with CODEC_HOLE. -errno; -EINVAL for what the format cannot hold. */
 struct object_part {
 	uint16_t codec;
 	const void *buf;
@@ -120,6 +121,9 @@ uint64_t object_writer_bytes(const struct object_writer *w);
  * On failure the file is removed. @w is gone either way. */
 WUR int object_writer_finish(struct object_writer *w, uint64_t *ret_stored_bytes);
 void object_writer_abort(struct object_writer *w); /* removes the file; NULL ok */
+/* Cuts the object's file behind its first @n_layers layers, unless it is that short
+ * already. Not durable by itself. -ENOENT, -errno. */
+WUR int object_cut(int objects_fd, const struct object *o, unsigned n_layers);
 /* Unlinks the object's file; 0 also when it is not there. */
 WUR int object_remove(int objects_fd, const struct object_id *id);
 

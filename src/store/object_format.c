@@ -297,6 +297,9 @@ int object_index_parse(const struct kvfs_object_header *h, const void *index,
 			err = parse_layer(h, c, l, p, &ends[l], &layers[n_layers]);
 			if (err)
 				return err;
+			/* one codec made them all, and decodes them */
+			if (layers[n_layers].codec != layers[c->first_layer].codec)
+				return -KVFS_EFORMAT;
 			stored += layers[n_layers++].len_bytes;
 			p += sizeof(struct kvfs_chunk_layer);
 		}

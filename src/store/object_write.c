@@ -38,6 +38,7 @@
 
 #define STREAM_BYTES OBJECT_WRITER_BYTES
 #define DROP_BEHIND (8u << 20)
+#define SPOOL_PUNCH (16u << 20) /* a multiple of STREAM_BYTES */
 
 /* Appends to a file through an aligned buffer. */
 struct stream {
@@ -61,6 +62,7 @@ struct object_writer {
 	uint64_t data_off;        /* of layer 0 */
 	uint64_t chunk_off;       /* of the next chunk, in the file */
 	uint32_t n_added;
+	unsigned most;            /* layers that a chunk has */
 	int failed;               /* first error of an add: finish reports it */
 };
 
@@ -318,7 +320,7 @@ static bool parts_ok(const struct layout_chunk *c, const struct object_part part
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (parts[i].codec >= CODEC_IDS_)
+		if (parts[i].codec >= CODEC_IDS_ || parts[i].codec != parts[0].codec)
 			return false;
 		if (parts[i].codec == CODEC_HOLE)
 			return n == 1;
@@ -340,6 +342,7 @@ int object_writer_add(struct object_writer *w, const struct object_part parts[],
 	    c->len_bytes > w->plan.logical_bytes - w->chunk_off || !parts_ok(c, parts, n))
 		return -EINVAL;
 	put_chunk(w, c, n);
+	w->most = n > w->most ? n : w->most;
 	for (unsigned i = 0; i < n && !w->failed; i++)
 		w->failed = add_part(w, c, i, &parts[i]);
 	w->chunk_off += c->len_bytes;
@@ -358,7 +361,8 @@ uint64_t object_writer_bytes(const struct object_writer *w)
 
 /* ---- finishing ------------------------------------------------------------ */
 
-/* Copies spool @s behind layer 0 through the spool's own buffer. */
+/* Copies spool @s behind layer 0 through the spool's own buffer. What was copied is
+ * given back on the way, so that no layer occupies its room twice. */
 static int append_spool(struct object_writer *w, struct stream *s)
 {
 	struct stream *out = &w->layers[0];
@@ -377,7 +381,11 @@ static int append_spool(struct object_writer *w, struct stream *s)
 		if (!err)
 			err = stream_add(out, s->buf, (size_t)n);
 		at += n;
+		if (at % SPOOL_PUNCH == 0) /* where holes cannot be made it stays to the end */
+			(void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					(off_t)(at - SPOOL_PUNCH), SPOOL_PUNCH);
 	}
+	io_close(&s->fd); /* and the rest with it */
 	return err;
 }
 
@@ -412,7 +420,8 @@ static int finish_layers(struct object_writer *w)
 
 	h->layers[0].off = w->data_off;
 	h->layers[0].len = stream_pos(out) - w->data_off;
-	for (unsigned i = 1; i < w->plan.n_layers; i++) {
+	w->most = w->most ? w->most : 1; /* of an empty file */
+	for (unsigned i = 1; i < w->most; i++) {
 		err = stream_align(out, KVFS_OBJECT_ALIGN);
 		if (err)
 			return err;
@@ -442,7 +451,7 @@ static void fill_header(struct object_writer *w)
 	h->tree_ino = w->plan.tree_ino;
 	h->created_ns = w->plan.created_ns ? w->plan.created_ns : clock_real_ns();
 	h->n_chunks = w->plan.n_chunks;
-	h->n_layers = w->plan.n_layers;
+	h->n_layers = w->most;
 	h->index_off = h->layout_off + w->index_at;
 	h->index_len = w->front_len - w->index_at;
 	h->layout_sum = object_part_sum(&w->plan.id, OBJECT_SUM_LAYOUT, w->front,
@@ -547,6 +556,26 @@ void object_writer_abort(struct object_writer *w)
 	if (w->name[0])
 		(void)unlinkat(w->dir_fd, w->name, 0);
 	writer_free(w);
+}
+
+int object_cut(int objects_fd, const struct object *o, unsigned n_layers)
+{
+	char name[OBJECT_NAME_MAX];
+	struct stat st;
+	int fd, err = 0;
+
+	if (n_layers < 1 || n_layers > o->n_layers_max)
+		return -EINVAL;
+	object_name(&o->id, name);
+	fd = io_open_regular(objects_fd, name, O_WRONLY, 0);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0 ||
+	    ((uint64_t)st.st_size > o->level_bytes[n_layers - 1] &&
+	     ftruncate(fd, (off_t)o->level_bytes[n_layers - 1]) < 0))
+		err = -errno;
+	io_close(&fd);
+	return err;
 }
 
 int object_remove(int objects_fd, const struct object_id *id)

@@ -103,21 +103,13 @@ static bool cheap_codec(unsigned codec)
 	return codec == CODEC_RAW || codec == CODEC_PLANES_FIX;
 }
 
-static bool replica_has(struct replica *rep, uint32_t chunk, unsigned *ret_codec)
-{
-	const void *p;
-	size_t len;
-
-	return rep && replica_find(rep, chunk, ret_codec, &p, &len);
-}
-
 /* Starts loading chunks [first, end) that are not in the window, as far as
  * buffers are there for it. Those from @ahead on are nobody's yet. */
 static void start_chunks(struct reader *r, const struct read_source *src, uint32_t first,
 			 uint32_t end, uint32_t ahead)
 {
 	struct slot *started[START_MAX];
-	bool from_rep[START_MAX];
+	unsigned in_memory[START_MAX];
 	unsigned n = 0, codec = 0;
 
 	lock_acquire(&r->w.lock);
@@ -128,10 +120,11 @@ static void start_chunks(struct reader *r, const struct read_source *src, uint32
 
 		if (is_hole(src->obj, c))
 			continue;
-		from_rep[n] = replica_has(src->rep, c, &codec);
-		if (from_rep[n] && cheap_codec(codec))
+		in_memory[n] = fetch_in_memory(src->rep, src->obj, c, q.n_layers, &codec);
+		if (in_memory[n] == q.n_layers && cheap_codec(codec))
 			continue;
-		q.fetch_bytes = from_rep[n] ? 0 : fetch_bytes(src->obj, c, q.n_layers);
+		q.fetch_bytes = in_memory[n] == q.n_layers ? 0 :
+				fetch_bytes(src->obj, c, in_memory[n], q.n_layers);
 		while (err == -EAGAIN && !window_find_locked(&r->w, &q))
 			err = window_new_locked(&r->w, &q, &started[n]);
 		if (err == -EBUSY || err == -ENOMEM)
@@ -144,7 +137,7 @@ static void start_chunks(struct reader *r, const struct read_source *src, uint32
 	for (unsigned i = 0; i < n; i++) {
 		if (started[i]->chunk >= ahead)
 			atomic_fetch_add_explicit(&r->ahead, 1, memory_order_relaxed);
-		load_start(r, started[i], src->obj, from_rep[i] ? src->rep : NULL, false);
+		load_start(r, started[i], src->obj, src->rep, in_memory[i], false);
 	}
 }
 
@@ -175,17 +168,16 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 {
 	struct slot_want q = { .obj = src->obj, .chunk = chunk, .demand = true,
 			       .n_layers = fetch_layers(src->obj, chunk, src->n_layers) };
+	unsigned codec = 0;
+	unsigned in_memory = fetch_in_memory(rep, src->obj, chunk, q.n_layers, &codec);
 	struct window *w = &r->w;
 	struct slot *s = NULL;
-	unsigned codec = 0;
 	bool mine = false;
 	int err;
 
 	*ret_of_rep = false;
-	if (!replica_has(rep, chunk, &codec)) {
-		rep = NULL;
-		q.fetch_bytes = fetch_bytes(src->obj, chunk, q.n_layers);
-	}
+	if (in_memory < q.n_layers)
+		q.fetch_bytes = fetch_bytes(src->obj, chunk, in_memory, q.n_layers);
 	lock_acquire(&w->lock);
 	while (!s) {
 		s = window_find_locked(w, &q);
@@ -194,7 +186,7 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 		err = window_new_locked(w, &q, &s);
 		if (!err) {
 			mine = true;
-			s->cheap = rep && cheap_codec(codec);
+			s->cheap = in_memory == q.n_layers && cheap_codec(codec);
 		} else if (err != -EAGAIN && held && held->n_pins) {
 			lock_release(&w->lock);
 			spill(r, held);
@@ -216,7 +208,7 @@ static int pin_chunk(struct reader *r, const struct read_source *src, struct rep
 	err = s->state == SLOT_READY ? 0 : -EAGAIN;
 	lock_release(&w->lock);
 	if (mine)
-		load_start(r, s, src->obj, rep, true);
+		load_start(r, s, src->obj, rep, in_memory, true);
 	if (err)
 		err = load_wait(r, s, ret_of_rep);
 	if (!err)
@@ -284,7 +276,7 @@ static void start_range(struct reader *r, const struct read_source *src, struct 
 {
 	uint32_t first, last, stop, depth = 0, from;
 	uint64_t limit = (uint64_t)r->cfg.ahead_chunks << 20;
-	unsigned codec;
+	unsigned codec, want;
 
 	if (off >= end)
 		return;
@@ -294,7 +286,8 @@ static void start_range(struct reader *r, const struct read_source *src, struct 
 	if (streak) {
 		depth = streak < 5 ? 2u << streak : r->cfg.ahead_chunks;
 		depth = depth < r->cfg.ahead_chunks ? depth : r->cfg.ahead_chunks;
-		if (replica_has(src->rep, last, &codec))
+		want = fetch_layers(src->obj, last, src->n_layers);
+		if (fetch_in_memory(src->rep, src->obj, last, want, &codec) == want)
 			depth = cheap_codec(codec) ? 0 : depth < AHEAD_REPLICA ? depth : AHEAD_REPLICA;
 	}
 	stop = last + 1;

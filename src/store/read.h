@@ -82,9 +82,17 @@ WUR int reader_copy(struct reader *r, const struct read_source *src, uint64_t of
 WUR int reader_decode_all(struct reader *r, const struct read_source *src, void *dst,
 			  uint64_t size, const _Atomic bool *cancel);
 
-/* Fetches chunk @chunk of @obj, all layers, checks and decodes it into @buf (its
- * decoded length), whatever window and replicas hold. As reader_read. */
-WUR int reader_verify(struct reader *r, const struct object *obj, uint32_t chunk, void *buf);
+/* Fetches the first @n_layers layers of chunk @chunk of @obj, checks and decodes them
+ * into @buf (its decoded length), whatever window and replicas hold. As reader_read. */
+WUR int reader_verify(struct reader *r, const struct object *obj, uint32_t chunk,
+		      unsigned n_layers, void *buf);
+
+/* Fetches the same, checks it and hands the stored bytes to @take, valid during the call;
+ * its result is the result. */
+WUR int reader_stored(struct reader *r, const struct object *obj, uint32_t chunk,
+		      unsigned n_layers,
+		      int (*take)(void *arg, unsigned codec, const struct codec_in in[], unsigned n),
+		      void *arg);
 
 /* Drops what the window holds of @obj (it was unsealed or removed). */
 void reader_forget(struct reader *r, const struct object *obj);

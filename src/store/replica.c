@@ -10,6 +10,11 @@
  * Chunks lie one after another in runs: extents of huge pages, because clearing small
  * pages one fault at a time costs about as much as encoding what goes into them.
  * What is left of a file below a run's least size gets an extent for each chunk.
+ *
+ * A chunk is its stored bytes. One with several layers begins with a
+ * table of their lengths and sums, and each layer begins at a multiple of
+ * LAYER_ALIGN. The table has no sum: lengths that do not fit the chunk are
+ * damage, and wrong sums are found out by what they are for.
  */
 #include <assert.h>
 #include <errno.h>
@@ -38,12 +43,22 @@ struct run {
 };
 static_assert(sizeof(struct run) == OBJECT_EXTENT_ALIGN, "chunks are aligned");
 
+#define LAYER_ALIGN OBJECT_EXTENT_ALIGN
+
 struct replica_chunk {
 	void *p;       /* in a run, or an extent of its own when it starts at a page */
-	uint64_t sum;
+	uint64_t sum;  /* of the only layer */
 	uint32_t len_bytes;
 	uint16_t codec;
-	_Atomic uint16_t state;
+	uint8_t n_layers;
+	_Atomic uint8_t state;
+};
+static_assert(sizeof(struct replica_chunk) == 24, "there are many");
+
+/* In front of several layers. */
+struct layer_head {
+	uint64_t sum;
+	uint64_t len_bytes;
 };
 
 struct replica {
@@ -57,6 +72,7 @@ struct replica {
 	struct lock lock;     /* leaf */
 	struct run *runs GUARDED; /* lock; the newest first */
 	uint64_t reserved GUARDED; /* lock: bytes of all runs */
+	unsigned n_layers;    /* before it is shared */
 	struct replica_chunk chunks[];
 };
 
@@ -84,12 +100,14 @@ int replica_create(struct arena *a, const struct object *o, struct replica **ret
 	r->arena = a;
 	r->obj = object_get((struct object *)o);
 	r->table_bytes = bytes;
+	r->n_layers = CODEC_LAYERS_MAX;
 	for (uint32_t i = 0; i < o->n_chunks; i++) {
 		if (o->layers[o->chunks[i].first_layer].codec != CODEC_HOLE) {
 			expected += o->chunks[i].len_bytes / 4 * 3;
 			continue;
 		}
 		r->chunks[i].codec = CODEC_HOLE;
+		r->chunks[i].n_layers = 1;
 		atomic_init(&r->chunks[i].state, CHUNK_PRESENT);
 		holes++;
 	}
@@ -144,13 +162,13 @@ void replica_put(struct replica *r)
 		budget_give(b, BUDGET_TABLE, table_bytes);
 }
 
-static uint64_t chunk_sum(const struct replica *r, uint32_t chunk, unsigned codec, const void *p,
-			  size_t len)
+static uint64_t layer_sum(const struct replica *r, uint32_t chunk, unsigned layer, unsigned codec,
+			  const struct codec_in *in)
 {
 	const struct object_chunk *c = &r->obj->chunks[chunk];
 
-	return object_sum(&r->obj->id, OBJECT_SUM_REPLICA, chunk, 0, codec, c->off_bytes,
-			  c->len_bytes, p, len);
+	return object_sum(&r->obj->id, OBJECT_SUM_REPLICA, chunk, layer, codec, c->off_bytes,
+			  c->len_bytes, in->buf, in->len);
 }
 
 static void *run_take(struct replica *r, size_t len)
@@ -235,13 +253,52 @@ uint64_t replica_wants(struct replica *r, size_t len)
 	return run > len ? run : len;
 }
 
-int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p, size_t len)
+/* Bytes of the table, and so the first layer's place. */
+static uint64_t table_len(unsigned n)
+{
+	return round_up_u64(n * sizeof(struct layer_head), LAYER_ALIGN);
+}
+
+static uint64_t extent_len(const struct codec_in in[], unsigned n)
+{
+	uint64_t len = table_len(n);
+
+	if (n == 1)
+		return in[0].len;
+	for (unsigned i = 0; i < n; i++)
+		len += round_up_u64(in[i].len, LAYER_ALIGN);
+	return len;
+}
+
+/* The sums are of the source, so that a bad copy is found as well. */
+static void put_layers(struct replica *r, uint32_t chunk, const struct codec_in in[], unsigned n)
 {
 	struct replica_chunk *c = &r->chunks[chunk];
-	uint16_t empty = CHUNK_EMPTY;
+	struct layer_head *table = c->p;
+	uint64_t at = table_len(n);
+
+	if (n == 1) {
+		memcpy(c->p, in[0].buf, in[0].len);
+		c->sum = layer_sum(r, chunk, 0, c->codec, &in[0]);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		memcpy((uint8_t *)c->p + at, in[i].buf, in[i].len);
+		table[i] = (struct layer_head) { .sum = layer_sum(r, chunk, i, c->codec, &in[i]),
+						 .len_bytes = in[i].len };
+		at += round_up_u64(in[i].len, LAYER_ALIGN);
+	}
+}
+
+int replica_add_layers(struct replica *r, uint32_t chunk, unsigned codec,
+		       const struct codec_in in[], unsigned n)
+{
+	struct replica_chunk *c = &r->chunks[chunk];
+	uint64_t len = extent_len(in, n);
+	uint8_t empty = CHUNK_EMPTY;
 	int err;
 
-	assert(chunk < r->obj->n_chunks);
+	assert(chunk < r->obj->n_chunks && n >= 1 && n <= CODEC_LAYERS_MAX);
 	if (len == 0 || len > UINT32_MAX)
 		return -EINVAL;
 	if (!atomic_compare_exchange_strong(&c->state, &empty, CHUNK_CLAIMED))
@@ -251,43 +308,74 @@ int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p
 		atomic_store_explicit(&c->state, CHUNK_EMPTY, memory_order_release);
 		return err;
 	}
-	memcpy(c->p, p, len);
 	c->len_bytes = (uint32_t)len;
 	c->codec = (uint16_t)codec;
-	/* of the source, so that a bad copy is found as well */
-	c->sum = chunk_sum(r, chunk, codec, p, len);
+	c->n_layers = (uint8_t)n;
+	put_layers(r, chunk, in, n);
 	atomic_store_explicit(&c->state, CHUNK_PRESENT, memory_order_release);
 	atomic_fetch_add(&r->n_present, 1);
 	return 0;
 }
 
-bool replica_find(const struct replica *r, uint32_t chunk, unsigned *ret_codec,
-		  const void **ret, size_t *ret_len)
+int replica_add(struct replica *r, uint32_t chunk, unsigned codec, const void *p, size_t len)
+{
+	const struct codec_in in = { p, len };
+
+	return replica_add_layers(r, chunk, codec, &in, 1);
+}
+
+/* Where the layers lie; those that would not lie within the extent have no bytes. */
+static void find_layers(const struct replica_chunk *c, struct replica_form *ret)
+{
+	const struct layer_head *table = c->p;
+	uint64_t at = table_len(c->n_layers);
+
+	for (unsigned i = 0; i < c->n_layers; i++) {
+		uint64_t len = table[i].len_bytes;
+
+		if (len > c->len_bytes - at)
+			len = 0;
+		ret->in[i] = (struct codec_in) { (const uint8_t *)c->p + at, (size_t)len };
+		at += round_up_u64(len, LAYER_ALIGN);
+		at = at < c->len_bytes ? at : c->len_bytes;
+	}
+}
+
+bool replica_find(const struct replica *r, uint32_t chunk, struct replica_form *ret)
 {
 	const struct replica_chunk *c = &r->chunks[chunk];
 
 	if (atomic_load_explicit(&c->state, memory_order_acquire) != CHUNK_PRESENT)
 		return false;
-	*ret_codec = c->codec;
-	*ret = c->p;
-	*ret_len = c->len_bytes;
+	ret->codec = c->codec;
+	ret->n = c->n_layers;
+	if (c->n_layers > 1)
+		find_layers(c, ret);
+	else
+		ret->in[0] = (struct codec_in) { c->p, c->len_bytes };
 	return true;
 }
 
-int replica_check(const struct replica *r, uint32_t chunk, const void *p, size_t len)
+int replica_check(const struct replica *r, uint32_t chunk, const struct replica_form *f,
+		  unsigned n)
 {
 	const struct replica_chunk *c = &r->chunks[chunk];
+	const struct layer_head *table = c->p;
 
 	if (c->codec == CODEC_HOLE)
-		return len == 0 ? 0 : -KVFS_ECHECKSUM;
-	if (len != c->len_bytes || chunk_sum(r, chunk, c->codec, p, len) != c->sum)
-		return -KVFS_ECHECKSUM;
+		return f->in[0].len == 0 ? 0 : -KVFS_ECHECKSUM;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t sum = c->n_layers > 1 ? table[i].sum : c->sum;
+
+		if (layer_sum(r, chunk, i, c->codec, &f->in[i]) != sum)
+			return -KVFS_ECHECKSUM;
+	}
 	return 0;
 }
 
 void replica_bad(struct replica *r, uint32_t chunk)
 {
-	uint16_t present = CHUNK_PRESENT;
+	uint8_t present = CHUNK_PRESENT;
 
 	/* failing: somebody else found out first */
 	(void)atomic_compare_exchange_strong(&r->chunks[chunk].state, &present, CHUNK_BAD);
@@ -296,6 +384,17 @@ void replica_bad(struct replica *r, uint32_t chunk)
 bool replica_complete(const struct replica *r)
 {
 	return atomic_load(&r->n_present) == r->obj->n_chunks;
+}
+
+unsigned replica_layers(const struct replica *r)
+{
+	return r->n_layers;
+}
+
+void replica_set_layers(struct replica *r, unsigned n, uint64_t expected_bytes)
+{
+	r->n_layers = n;
+	r->expected_bytes = expected_bytes;
 }
 
 uint64_t replica_bytes(const struct replica *r)

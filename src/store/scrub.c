@@ -52,7 +52,7 @@ static int scrub_object(struct ctx *c, const struct object *o)
 		if (r <= 0)
 			break;
 		be_nice(st);
-		r = reader_verify(st->reader, o, i, buf);
+		r = reader_verify(st->reader, o, i, o->n_layers_max, buf);
 		lock_acquire(&st->scrub_lock);
 		st->scrub.bytes_done += o->chunks[i].len_bytes;
 		lock_release(&st->scrub_lock);

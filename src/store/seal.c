@@ -267,6 +267,7 @@ static void seal_replica_chunk(struct seal *s, uint32_t i, bool zeros)
 	const struct codec_ops *lz4 = codec_by_id(CODEC_LZ4);
 	const struct layout_chunk *ch = &s->chunks[i];
 	struct codec_out out = { s->enc, s->enc_bytes, 0 };
+	struct codec_in in;
 	uint16_t id = CODEC_LZ4;
 	unsigned n;
 	int r;
@@ -278,8 +279,9 @@ static void seal_replica_chunk(struct seal *s, uint32_t i, bool zeros)
 	else
 		r = codec_encode_best(s->codec, CODEC_FORM_DRAM, &ch->shape, s->src,
 				      ch->len_bytes, &out, &id, &n);
+	in = (struct codec_in) { s->enc, out.len };
 	if (r == 0)
-		r = replica_add_room(s->st, s->rep, s->c, i, id, s->enc, out.len);
+		r = replica_add_room(s->st, s->rep, s->c, i, id, &in, 1);
 	if (r < 0) {
 		replica_put(s->rep);
 		s->rep = NULL;

@@ -20,8 +20,8 @@ void seal_intent_handle(int fd, struct intent *i);
 /* A replica for @c's object that is being written; NULL when there is no room. */
 void seal_replica_begin(struct ctx *c, struct replica **ret, const struct object_id *id,
 			const struct layout_chunk *chunks, uint32_t n);
-/* replica_add that makes room in DRAM first. */
+/* replica_add_layers that makes room in DRAM first. */
 WUR int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep,
-			 uint32_t chunk, unsigned codec, const void *p, size_t len);
+			 uint32_t chunk, unsigned codec, const struct codec_in in[], unsigned n);
 
 #endif

@@ -45,14 +45,15 @@ struct slot {
 	int err;                 /* FAILED */
 	struct object_id id;     /* key, with chunk and n_layers */
 	uint32_t chunk;
-	unsigned n_layers;
+	unsigned n_layers;       /* decoded from; of them ... */
+	unsigned first;          /* ... so many from rep, while LOADING */
 	uint32_t len_bytes;      /* decoded */
 	struct pbuf *buf;        /* owned while not FREE */
 	struct cond cond;        /* the state or phase changed */
 	/* while LOADING, owned by the load: */
 	struct object *obj;
-	struct replica *rep;     /* decode from it; else from fb */
-	struct fbuf *fb;
+	struct replica *rep;     /* has the first layers, or NULL */
+	struct fbuf *fb;         /* for the others, or NULL */
 	struct work work;
 };
 

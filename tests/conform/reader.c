@@ -155,7 +155,7 @@ static void damage(unsigned threads)
 	/* but not for who asks for the object's own, nor in the window's eyes */
 	for (uint32_t i = 0; i < f.obj->n_chunks; i++) {
 		memset(buf, 0xa5, f.obj->chunks[i].len_bytes);
-		CHECK_EQ(reader_verify(f.reader, f.obj, i, buf), i == BAD ? -KVFS_ECHECKSUM : 0);
+		CHECK_EQ(reader_verify(f.reader, f.obj, i, 1, buf), i == BAD ? -KVFS_ECHECKSUM : 0);
 	}
 	CHECK_EQ(reading_check(&f, &rs, 0, f.size, f.size, NULL), 0);
 	free(buf);
@@ -165,13 +165,11 @@ static void damage(unsigned threads)
 static void flip_replica(struct reading *f, uint32_t first, uint32_t step)
 {
 	for (uint32_t i = first; i < f->obj->n_chunks; i += step) {
-		unsigned codec;
-		const void *p;
-		size_t len;
+		struct replica_form form;
 
-		CHECK(replica_find(f->rep, i, &codec, &p, &len));
-		if (len)
-			((uint8_t *)(uintptr_t)p)[len / 2] ^= 1;
+		CHECK(replica_find(f->rep, i, &form));
+		if (form.in[0].len)
+			((uint8_t *)(uintptr_t)form.in[0].buf)[form.in[0].len / 2] ^= 1;
 	}
 }
 

@@ -83,12 +83,10 @@ static double check_only(void)
 	uint64_t start = clock_mono_ns();
 
 	for (uint32_t i = 0; i < f.obj->n_chunks; i++) {
-		unsigned codec;
-		const void *p;
-		size_t len;
+		struct replica_form form;
 
-		CHECK(replica_find(f.rep, i, &codec, &p, &len));
-		CHECK_EQ(replica_check(f.rep, i, p, len), 0);
+		CHECK(replica_find(f.rep, i, &form));
+		CHECK_EQ(replica_check(f.rep, i, &form, form.n), 0);
 	}
 	return gbps(start);
 }

@@ -270,6 +270,62 @@ Test(object, layers_are_contiguous_and_can_be_cut_off)
 	teardown(&f);
 }
 
+/* Cut behind each layer it has the length that it says, and all layers up to there. */
+Test(object, cut_behind_each_layer)
+{
+	struct fixture f;
+	struct object *o;
+	struct stat st;
+
+	setup(&f);
+	seal(&f, 3);
+	for (unsigned keep = 3; keep > 0; keep--) {
+		cr_assert_eq(object_open(f.dir, &f.id, NULL, &o), 0);
+		cr_assert_eq(o->n_layers_max, 3);
+		cr_assert_eq(object_cut(f.dir, o, 4), -EINVAL);
+		cr_assert_eq(object_cut(f.dir, o, 0), -EINVAL);
+		cr_assert_eq(object_cut(f.dir, o, keep), 0);
+		cr_assert_eq(object_cut(f.dir, o, 3), 0); /* never longer */
+		cr_assert_eq(fstatat(f.dir, f.file, &st, 0), 0);
+		cr_assert_eq((uint64_t)st.st_size, o->level_bytes[keep - 1]);
+		cr_assert_eq(st.st_size % 4096, 0);
+		object_put(o);
+		cr_assert_eq(object_open(f.dir, &f.id, NULL, &o), 0);
+		cr_assert_eq(o->n_layers_present, keep);
+		object_put(o);
+	}
+	cr_assert_eq(object_open(f.dir, &f.id, NULL, &o), 0);
+	cr_assert_eq(object_remove(f.dir, &f.id), 0);
+	cr_assert_eq(object_cut(f.dir, o, 1), -ENOENT);
+	object_put(o);
+	teardown(&f);
+}
+
+/* Layers that were planned and no chunk has are none. */
+Test(object, layers_that_no_chunk_has)
+{
+	struct layout layout = { .name = "opaque", .size_bytes = 1000 };
+	struct layout_chunk chunk = { .len_bytes = 1000 };
+	struct object_plan plan = { .id = tobj_id(0), .logical_bytes = 1000, .layout = &layout,
+				    .chunks = &chunk, .n_chunks = 1, .n_layers = 4 };
+	struct object_part part = { .codec = CODEC_RAW, .len = 1000 };
+	struct object_writer *w;
+	struct fixture f;
+	struct object *o;
+	uint64_t stored;
+
+	setup(&f);
+	part.buf = f.data;
+	cr_assert_eq(object_writer_create(f.dir, &plan, &w), 0);
+	cr_assert_eq(object_writer_add(w, &part, 1), 0);
+	cr_assert_eq(object_writer_finish(w, &stored), 0);
+	cr_assert_eq(object_open(f.dir, &f.id, NULL, &o), 0);
+	cr_assert_eq(o->n_layers_max, 1);
+	cr_assert_eq(o->level_bytes[0], stored);
+	object_put(o);
+	teardown(&f);
+}
+
 /* Every byte of header, layout and index flipped is an error, never another
  * meaning; every stored byte flipped is found by its chunk's sum. */
 Test(object, every_flipped_byte_is_found)

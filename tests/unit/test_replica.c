@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Where a replica's chunks lie: in runs of huge pages, or each in its own extent. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,14 +69,13 @@ static uint32_t add_all(struct replica *r, size_t (*len_of)(uint32_t i))
 			break;
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		const void *p;
-		unsigned codec;
-		size_t len;
+		struct replica_form form;
 
-		cr_assert(replica_find(r, i, &codec, &p, &len));
-		cr_assert_eq(len, len_of(i));
-		cr_assert_eq((uintptr_t)p % 64, 0);
-		cr_assert_eq(replica_check(r, i, p, len), 0, "chunk %u", i);
+		cr_assert(replica_find(r, i, &form));
+		cr_assert_eq(form.n, 1);
+		cr_assert_eq(form.in[0].len, len_of(i));
+		cr_assert_eq((uintptr_t)form.in[0].buf % 64, 0);
+		cr_assert_eq(replica_check(r, i, &form, 1), 0, "chunk %u", i);
 	}
 	return n;
 }
@@ -141,5 +141,48 @@ Test(replica, small_files_take_no_run)
 	cr_assert_eq(replica_create(a, o, &r), 0);
 	cr_assert_eq(add_all(r, all_lengths), 2);
 	cr_assert_leq(replica_bytes(r), 4 * 4096);
+	replica_put(r);
+}
+
+/* Layers come back as they were, also a prefix of them, and damage is of its layer. */
+Test(replica, layers_of_a_chunk)
+{
+	static uint8_t buf[4][3000];
+	const struct codec_in in[4] = { { buf[0], 3000 }, { buf[1], 1 }, { buf[2], 0 },
+					{ buf[3], 2999 } };
+	struct replica_form form;
+	struct replica *r;
+
+	o = object_of(3, 64u << 10);
+	cr_assert_eq(replica_create(a, o, &r), 0);
+	cr_assert_eq(replica_layers(r), CODEC_LAYERS_MAX);
+	replica_set_layers(r, 2, 10000);
+	cr_assert_eq(replica_layers(r), 2);
+	for (uint32_t i = 0; i < 4; i++)
+		fill(buf[i], sizeof(buf[i]), i);
+	cr_assert_eq(replica_add_layers(r, 0, CODEC_RAW, in, 4), 0);
+	cr_assert_eq(replica_add_layers(r, 0, CODEC_RAW, in, 4), -EEXIST);
+	cr_assert_eq(replica_add_layers(r, 1, CODEC_RAW, in, 2), 0);
+	cr_assert_not(replica_find(r, 2, &form));
+	for (uint32_t chunk = 0; chunk < 2; chunk++) {
+		cr_assert(replica_find(r, chunk, &form));
+		cr_assert_eq(form.n, chunk ? 2 : 4);
+		for (unsigned i = 0; i < form.n; i++) {
+			cr_assert_eq(form.in[i].len, in[i].len);
+			cr_assert_eq((uintptr_t)form.in[i].buf % 64, 0);
+			cr_assert(!memcmp(form.in[i].buf, in[i].buf, in[i].len));
+			cr_assert_eq(replica_check(r, chunk, &form, i + 1), 0);
+		}
+	}
+	cr_assert(replica_find(r, 0, &form));
+	((uint8_t *)(uintptr_t)form.in[3].buf)[7] ^= 1;
+	cr_assert_eq(replica_check(r, 0, &form, 3), 0);
+	cr_assert_eq(replica_check(r, 0, &form, 4), -KVFS_ECHECKSUM);
+	/* the table itself: nothing is looked for outside of the chunk */
+	((uint64_t *)(uintptr_t)form.in[0].buf)[-5] = UINT64_MAX - 3;
+	((uint64_t *)(uintptr_t)form.in[0].buf)[-7] = 60000;
+	cr_assert(replica_find(r, 0, &form));
+	cr_assert_eq(form.in[0].len, 0);
+	cr_assert_eq(replica_check(r, 0, &form, 1), -KVFS_ECHECKSUM);
 	replica_put(r);
 }
