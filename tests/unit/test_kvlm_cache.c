@@ -354,7 +354,7 @@ Test(kvlm_quant, methods_are_parsed_strictly)
 	cr_assert_eq(quant_parse("kivi:2+4+128", &q, &m), 0);
 	cr_assert(q.kind == QUANT_KIVI && q.bits == 2 && q.sinks == 4 && q.recent == 128);
 	cr_assert_eq(quant_parse("window:100", &q, &m), 0);
-	cr_assert(q.kind == QUANT_WINDOW && q.sinks == 4 && q.recent == 100);
+	cr_assert(q.kind == QUANT_DROP && q.sinks == 4 && q.recent == 100);
 }
 
 Test(kvlm_quant, error_stays_within_half_a_step)
@@ -365,7 +365,10 @@ Test(kvlm_quant, error_stays_within_half_a_step)
 	for (unsigned bits = 2; bits <= 8; bits++)
 		for (int kind = QUANT_AXIS; kind <= QUANT_KIVI; kind++)
 			for (int v = 0; v < 2; v++) {
-				struct quant q = { (enum quant_kind)kind, bits, 3, 10 };
+				struct quant q = { .kind = (enum quant_kind)kind,
+						   .bits = bits,
+						   .sinks = 3,
+						   .recent = 10 };
 
 				for (int i = 0; i < 200 * 64; i++)
 					y[i] = x[i] = tiny_uniform(&rng);
@@ -379,7 +382,7 @@ Test(kvlm_quant, error_stays_within_half_a_step)
 	/* a constant group has no step */
 	for (int i = 0; i < 200 * 64; i++)
 		x[i] = 0.5f;
-	quant_tensor(&(struct quant){ QUANT_KIVI, 2, 0, 0 }, x, 200, 2, 32, true);
+	quant_tensor(&(struct quant){ .kind = QUANT_KIVI, .bits = 2 }, x, 200, 2, 32, true);
 	cr_assert_eq(x[77], 0.5f);
 }
 
@@ -393,6 +396,8 @@ Test(kvlm_quant, bits_are_counted_whole)
 	cr_assert_eq(quant_parse("window:60", &q, &m), 0);
 	cr_assert_float_eq(quant_bits(&q, 640, 2, 64, 16), 1.6, 1e-9);
 	cr_assert_float_eq(quant_bits(&q, 10, 2, 64, 16), 16, 1e-9);
+	cr_assert_eq(quant_parse("keydiff:0.25", &q, &m), 0);
+	cr_assert_float_eq(quant_bits(&q, 640, 2, 64, 16), 4, 1e-9);
 	cr_assert_eq(quant_parse("axis:4", &q, &m), 0);
 	/* 4 bits, one range per token for V and per channel for K */
 	cr_assert_float_eq(quant_bits(&q, 128, 2, 64, 16), 4 + 32.0 / 128, 1e-9);

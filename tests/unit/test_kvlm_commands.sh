@@ -67,15 +67,17 @@ j=$("$kvlm" compare m --exact c.llama.bf16 --lossy q -n 32 --json) || fail "comp
 case $j in *'[0, 0, '*) fail "2 bits without an error: $j" ;; esac
 
 # a method applied in memory and one that went through files are judged alike
-"$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --method kivi:3 --json >mem || fail "eval in memory"
 mkdir exact lossy
 "$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --cache-dir exact >/dev/null || fail "eval --cache-dir"
-"$kvlm" quant exact/recall-000.bin --heads 2 --method kivi:3 --save lossy/recall-000.bin >/dev/null
-"$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --cache-dir lossy --json >file || fail "eval lossy"
-for k in kl_nats agreement attention_error; do
-	a=$(sed "s/.*\"everywhere\": {//; s/}.*//" mem | field $k)
-	b=$(sed "s/.*\"everywhere\": {//; s/}.*//" file | field $k)
-	[ -n "$a" ] && [ "$a" = "$b" ] || fail "$k is $a in memory and $b through a file"
+for method in kivi:3 keydiff:0.25; do
+	"$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --method $method --json >mem || fail "eval in memory"
+	"$kvlm" quant exact/recall-000.bin --heads 2 --method $method --save lossy/recall-000.bin >/dev/null
+	"$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --cache-dir lossy --json >file || fail "eval lossy"
+	for k in kl_nats agreement attention_error; do
+		a=$(sed "s/.*\"everywhere\": {//; s/}.*//" mem | field $k)
+		b=$(sed "s/.*\"everywhere\": {//; s/}.*//" file | field $k)
+		[ -n "$a" ] && [ "$a" = "$b" ] || fail "$method: $k is $a in memory and $b through a file"
+	done
 done
 
 # corpora

@@ -7,8 +7,6 @@
 
 #include "kernels.h"
 
-#define MAX_HEAD_DIM 1024
-
 static int kv_alloc(struct kv *kv, struct msg *m)
 {
 	size_t heads = (size_t)kv->n_layer * kv->n_kv_head;
@@ -84,7 +82,7 @@ int kv_clone(const struct kv *kv, struct kv **ret, struct msg *m)
 
 void kv_truncate(struct kv *kv, uint32_t n_cells, uint32_t n_tokens)
 {
-	const float zero[MAX_HEAD_DIM] = { 0 };
+	const float zero[KV_MAX_HEAD_DIM] = { 0 };
 
 	/* the kernels read whole panels: what is beyond the end must be zero */
 	for (uint32_t l = 0; l < kv->n_layer; l++)

@@ -17,6 +17,8 @@
 #include "model.h"
 #include "msg.h"
 
+#define KV_MAX_HEAD_DIM 1024
+
 struct kv {
 	uint32_t n_layer, n_kv_head, head_dim;
 	uint32_t dim_panels; /* of 32, of head_dim */

@@ -7,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "thin.h"
+
 #define GROUP 32
 #define RANGE_BITS 32 /* minimum and step, f16 each */
-#define WINDOW_SINKS 4
 
 /* The one way to write it: what differs from this was not understood. */
 static void canonical(const struct quant *q, char *out, size_t cap)
@@ -18,7 +19,7 @@ static void canonical(const struct quant *q, char *out, size_t cap)
 
 	if (q->kind == QUANT_EXACT)
 		snprintf(out, cap, "exact");
-	else if (q->kind == QUANT_WINDOW)
+	else if (q->kind == QUANT_DROP)
 		snprintf(out, cap, "window:%u", q->recent);
 	else if (q->sinks || q->recent)
 		snprintf(out, cap, "%s:%u+%u+%u", name, q->bits, q->sinks, q->recent);
@@ -28,31 +29,54 @@ static void canonical(const struct quant *q, char *out, size_t cap)
 
 int quant_parse(const char *s, struct quant *ret, struct msg *m)
 {
-	struct quant q = { QUANT_EXACT, 0, 0, 0 };
+	struct quant q = { .kind = QUANT_EXACT };
 	char name[16] = "", text[64];
 	unsigned a = 0, b = 0, c = 0;
 
+	if (!drop_parse(s, &q.drop)) {
+		q.kind = QUANT_DROP;
+		*ret = q;
+		return 0;
+	}
 	sscanf(s, "%15[a-z]:%6u+%6u+%6u", name, &a, &b, &c);
 	if (!strcmp(name, "window"))
-		q = (struct quant){ QUANT_WINDOW, 0, WINDOW_SINKS, a };
+		q = (struct quant){ .kind = QUANT_DROP,
+				    .sinks = DROP_SINKS,
+				    .recent = a,
+				    .drop = { .method = DROP_WINDOW, .sinks = DROP_SINKS } };
 	else if (strcmp(name, "exact"))
-		q = (struct quant){ !strcmp(name, "axis") ? QUANT_AXIS : QUANT_KIVI, a, b, c };
+		q = (struct quant){ .kind = !strcmp(name, "axis") ? QUANT_AXIS : QUANT_KIVI,
+				    .bits = a,
+				    .sinks = b,
+				    .recent = c };
 	canonical(&q, text, sizeof(text));
 	if (strcmp(s, text) || (q.kind != QUANT_EXACT && !a) || q.bits > 8)
 		return msg_fail(m, -EINVAL,
 				"method '%s': expected exact, axis:B, kivi:B (B 1..8, optionally "
-				"+SINKS+RECENT) or window:W",
+				"+SINKS+RECENT), window:W, or window:S, knorm:S, keydiff:S "
+				"with a share S such as 0.25",
 				s);
 	*ret = q;
 	return 0;
 }
 
-void quant_kept(const struct quant *q, uint32_t cells, uint32_t *ret_below, uint32_t *ret_from)
+/* Cells kept exact: those below the first and from the second on. */
+static void quant_kept(const struct quant *q, uint32_t cells, uint32_t *ret_below,
+		       uint32_t *ret_from)
 {
 	uint32_t below = q->sinks < cells ? q->sinks : cells;
 
 	*ret_below = below;
 	*ret_from = q->recent < cells - below ? cells - q->recent : below;
+}
+
+uint32_t quant_cells(const struct quant *q, uint32_t cells)
+{
+	if (q->kind != QUANT_DROP)
+		return cells;
+	if (q->drop.share)
+		return drop_count(&q->drop, cells);
+	return q->recent < cells && q->sinks < cells - q->recent ? q->sinks + q->recent : cells;
 }
 
 double quant_bits(const struct quant *q, uint32_t cells, uint32_t heads, uint32_t dim,
@@ -63,11 +87,11 @@ double quant_bits(const struct quant *q, uint32_t cells, uint32_t heads, uint32_
 
 	if (q->kind == QUANT_EXACT)
 		return value_bits;
+	if (q->kind == QUANT_DROP)
+		return (double)value_bits * quant_cells(q, cells) / cells;
 	quant_kept(q, cells, &below, &from);
 	mid = from - below;
 	kept = (cells - mid) * row * value_bits;
-	if (q->kind == QUANT_WINDOW)
-		return kept / (cells * row);
 	if (q->kind == QUANT_AXIS) {
 		ranges_k = mid ? row : 0;
 		ranges_v = mid;
@@ -155,37 +179,21 @@ static void quant_layer(const struct quant *q, struct kv *kv, uint32_t layer, bo
 						  x + t * row + (size_t)h * kv->head_dim);
 }
 
-/* Moves the cells from @from on down to @below. */
-static void drop_middle(struct kv *kv, uint32_t below, uint32_t from)
-{
-	float row[1024];
-
-	for (uint32_t l = 0; l < kv->n_layer; l++)
-		for (uint32_t h = 0; h < kv->n_kv_head; h++)
-			for (uint32_t t = from; t < kv->n_cells; t++) {
-				kv_get_k(kv, l, h, t, row);
-				kv_put_k(kv, l, h, t - from + below, row);
-				kv_get_v(kv, l, h, t, row);
-				kv_put_v(kv, l, h, t - from + below, row);
-			}
-	memmove(kv->pos + below, kv->pos + from, (kv->n_cells - from) * sizeof(*kv->pos));
-	kv_truncate(kv, kv->n_cells - (from - below), kv->n_tokens);
-}
-
 int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, struct msg *m)
 {
-	uint32_t below, from;
 	struct kv *c;
 	float *x;
 	int r = kv_clone(kv, &c, m);
 
 	if (r)
 		return r;
-	if (q->kind == QUANT_WINDOW) {
-		quant_kept(q, c->n_cells, &below, &from);
-		drop_middle(c, below, from);
-		*ret = c;
-		return 0;
+	if (q->kind == QUANT_DROP) {
+		r = thin_kv(q, c, m);
+		if (r)
+			kv_destroy(c);
+		else
+			*ret = c;
+		return r;
 	}
 	x = malloc(((size_t)c->n_cells + 1) * c->n_kv_head * c->head_dim * sizeof(*x));
 	if (!x) {

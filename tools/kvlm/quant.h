@@ -10,6 +10,8 @@
  *   kivi:B    K: one range per channel and 32 tokens; V: one per token and 32
  *             channels of a head (KIVI's grouping, without its exact window)
  *   window:W  keeps the first 4 and the last W tokens, drops the others
+ *   window:S, knorm:S, keydiff:S  keep the share S of the tokens ("0.25"), the
+ *             first 4 among them, the others as codecs/drop.h chooses
  *   exact     nothing
  *
  * A range is a minimum and a step, both as f16 (32 bits are counted for it);
@@ -20,15 +22,17 @@
 #include <stdint.h>
 
 #include "cache.h"
+#include "codecs/drop.h"
 #include "kv.h"
 #include "msg.h"
 
-enum quant_kind { QUANT_EXACT, QUANT_AXIS, QUANT_KIVI, QUANT_WINDOW };
+enum quant_kind { QUANT_EXACT, QUANT_AXIS, QUANT_KIVI, QUANT_DROP };
 
 struct quant {
 	enum quant_kind kind;
 	uint32_t bits;
-	uint32_t sinks, recent; /* cells kept exact */
+	uint32_t sinks, recent;  /* cells kept exact */
+	struct drop_params drop; /* QUANT_DROP; share 0: sinks + recent cells stay */
 };
 
 WUR int quant_parse(const char *s, struct quant *ret, struct msg *m);
@@ -36,11 +40,11 @@ WUR int quant_parse(const char *s, struct quant *ret, struct msg *m);
  * included; @value_bits is what an exact value takes. */
 double quant_bits(const struct quant *q, uint32_t cells, uint32_t heads, uint32_t dim,
 		  uint32_t value_bits);
-/* One tensor of @cells rows [heads][dim], in place. Not for QUANT_WINDOW. */
+/* One tensor of @cells rows [heads][dim], in place. Not for QUANT_DROP. */
 void quant_tensor(const struct quant *q, float *x, uint32_t cells, uint32_t heads, uint32_t dim,
 		  bool v);
-/* Cells that stay: those below the first and from the second on. */
-void quant_kept(const struct quant *q, uint32_t cells, uint32_t *ret_below, uint32_t *ret_from);
+/* How many cells stay; all but of QUANT_DROP. */
+uint32_t quant_cells(const struct quant *q, uint32_t cells);
 /* A copy of @kv as it would be read back. */
 WUR int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, struct msg *m);
 
