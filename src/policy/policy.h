@@ -11,19 +11,19 @@
 #include <stdint.h>
 
 struct policy_item {
-	uint64_t now_ns;        /* CLOCK_REALTIME */
-	uint64_t last_ns;       /* last open */
-	double heat;            /* hits, decayed, at heat_ns */
+	uint64_t now_ns;  /* CLOCK_REALTIME */
+	uint64_t last_ns; /* last open */
+	double heat;      /* hits, decayed, at heat_ns */
 	uint64_t heat_ns;
-	uint64_t stored_bytes;  /* on SSD */
+	uint64_t stored_bytes; /* on SSD */
 	uint64_t logical_bytes;
 };
 
 /* How a context that is in DRAM no longer is to be brought back. */
 struct policy_read {
-	bool whole;             /* it was read from start to end */
+	bool whole; /* it was read from start to end */
 	uint64_t logical_bytes;
-	uint64_t dram_bytes;    /* what its replica would take */
+	uint64_t dram_bytes; /* what its replica would take */
 	uint64_t dram_limit;
 };
 
