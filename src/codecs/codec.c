@@ -22,6 +22,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "codecs/codec_ctx.h"
+#include "codecs/ladder.h"
 
 #define PROBE_PIECES 4u
 #define PROBE_BYTES 4096u     /* each */
@@ -35,7 +36,8 @@
 #define ZSTD_DECODING_BYTES_MAX (256u << 10) /* one of them; tested */
 
 static const struct codec_ops *const table[] = {
-	&codec_raw, &codec_lz4, &codec_zstd, &codec_planes_huf, &codec_planes_fix, NULL,
+	&codec_raw, &codec_lz4, &codec_zstd, &codec_planes_huf, &codec_planes_fix,
+	&codec_ladder_huf, &codec_ladder_fix, NULL,
 };
 
 const struct codec_ops *const *codec_table(void)
@@ -84,6 +86,12 @@ static const struct planes_kern *kern_of(enum codec_simd simd)
 	return &planes_kern_portable;
 }
 
+static const struct ladder_kern *ladder_kern_of(enum codec_simd simd)
+{
+	(void)simd;
+	return &ladder_kern_portable;
+}
+
 int codec_ctx_create(enum codec_simd simd, struct codec_ctx **ret)
 {
 	enum codec_simd best = best_simd();
@@ -98,6 +106,7 @@ int codec_ctx_create(enum codec_simd simd, struct codec_ctx **ret)
 		return -ENOMEM;
 	c->simd = simd;
 	c->kern = kern_of(simd);
+	c->ladder_kern = ladder_kern_of(simd);
 	*ret = c;
 	return 0;
 }
@@ -111,6 +120,7 @@ void codec_ctx_destroy(struct codec_ctx *c)
 	mem_free(c->lz4_state);
 	if (c->planes)
 		mem_free_pages(c->planes, sizeof(*c->planes));
+	ladder_scratch_free(c->ladder);
 	mem_free(c);
 }
 
@@ -121,18 +131,21 @@ enum codec_simd codec_ctx_simd(const struct codec_ctx *c)
 
 size_t codec_ctx_bytes_max(void)
 {
-	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) + lz4_state_bytes() +
+	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) +
+	       sizeof(struct ladder_scratch) + sizeof(struct ladder_stats) + lz4_state_bytes() +
 	       ZSTD_BYTES_MAX;
 }
 
 size_t codec_ctx_bytes_decoding(void)
 {
-	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) + ZSTD_DECODING_BYTES_MAX;
+	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) +
+	       sizeof(struct ladder_scratch) + ZSTD_DECODING_BYTES_MAX;
 }
 
 size_t codec_ctx_bytes(const struct codec_ctx *c)
 {
 	return sizeof(*c) + (c->planes ? sizeof(*c->planes) : 0) +
+	       ladder_scratch_bytes(c->ladder) +
 	       (c->lz4_state ? lz4_state_bytes() : 0) + ZSTD_sizeof_CCtx(c->cctx) +
 	       ZSTD_sizeof_DCtx(c->dctx);
 }
@@ -311,6 +324,34 @@ int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 		r = try_one(ctx, &codec_raw, shape, src, len, len, out, ret_id);
 	if (r == 0)
 		*ret_layers = 1;
+	return r;
+}
+
+int codec_encode_layers(struct codec_ctx *ctx, enum codec_form form,
+			const struct chunk_shape *shape, const void *src, size_t len,
+			struct codec_out out[], uint16_t *ret_id, unsigned *ret_layers)
+{
+	const struct codec_ops *ops = form == CODEC_FORM_SSD ? &codec_ladder_huf
+							     : &codec_ladder_fix;
+	struct probe p;
+	size_t sum = 0;
+	int r;
+
+	if (len == 0 || len > CODEC_CHUNK_MAX || out[0].cap < codec_best_bound(len))
+		return -EINVAL;
+	r = probe_take(ctx, src, len, &p);
+	if (r < 0)
+		return r;
+	r = -KVFS_ENOGAIN;
+	if (shape->elem < ELEM_TYPES_ && ops->elem_mask >> shape->elem & 1 &&
+	    p.lz4 >= p.bytes / 2 && !rows_repeat(ctx->planes, shape, src, len))
+		r = ops->encode(ctx, shape, src, len, out);
+	for (unsigned i = 0; r == 0 && i < ops->layers; i++)
+		sum += out[i].len;
+	if (r == -KVFS_ENOGAIN || sum > GAIN(len))
+		return codec_encode_best(ctx, form, shape, src, len, out, ret_id, ret_layers);
+	*ret_id = ops->id;
+	*ret_layers = ops->layers;
 	return r;
 }
 

@@ -3,8 +3,8 @@
 #define KVCACHEFS_CODECS_CODEC_H
 /*
  * A codec turns the bytes of one chunk into one or more layers and back. Layer
- * 0 alone gives the lowest quality, all layers give every bit; today's exact
- * codecs have one layer. Chunks are independent. Codecs are pure: no I/O, no
+ * 0 alone gives the lowest quality, all layers give every bit; most codecs have
+ * one layer. Chunks are independent. Codecs are pure: no I/O, no
  * clock, no globals but constant tables; one struct codec_ctx per thread holds
  * the scratch memory. Encoded bytes carry no checksum and no length of their
  * own: the chunk index has both, and has verified them before decode is called
@@ -31,6 +31,8 @@ enum codec_id {
 	CODEC_ZSTD = 3,
 	CODEC_PLANES_HUF = 4, /* exponent plane Huffman-coded, rest raw: for SSD */
 	CODEC_PLANES_FIX = 5, /* 4-bit exponent codes with escapes: for DRAM */
+	CODEC_LADDER_HUF = 6, /* layers (ladder.h), the first Huffman-coded: for SSD */
+	CODEC_LADDER_FIX = 7, /* the same with codes of fixed width: for DRAM */
 	CODEC_IDS_
 };
 
@@ -77,11 +79,22 @@ struct codec_ops {
 		      const void *src, size_t len, struct codec_out out[]);
 
 	/* Decodes the first n_in layers into dst[0..len) (any alignment; regular
-	 * stores, the caller decides about non-temporal ones by DECODE_STREAM).
+	 * stores, the caller decides about non-temporal ones by DECODE_STREAM):
+	 * exact with all of them, with fewer at that level.
 	 * 0; -KVFS_ECODEC; -ENOMEM. dst is undefined on failure. */
 	int (*decode)(struct codec_ctx *ctx, const struct chunk_shape *shape,
 		      const struct codec_in in[], unsigned n_in, void *dst, size_t len,
 		      unsigned flags);
+
+	/* Id of the codec that differs in layer 0 only, 0 when there is none. */
+	uint16_t twin;
+	/* Turns layer 0 of this codec into layer 0 of its twin, without the others:
+	 * the same bytes as the twin's encode gives. @len: of the chunk decoded.
+	 * NULL without twin. 0; -KVFS_ECODEC; -KVFS_ENOGAIN when it does not fit into
+	 * to->cap (len suffices for what encode made); -ENOMEM. */
+	int (*transcode)(struct codec_ctx *ctx, const struct chunk_shape *shape,
+			 const void *layer0, size_t layer0_len, size_t len,
+			 struct codec_out *to);
 };
 
 /* dst is large and not read again soon: stores may bypass the cache. */
@@ -108,6 +121,17 @@ WUR int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 			  const struct chunk_shape *shape, const void *src, size_t len,
 			  struct codec_out out[], uint16_t *ret_id, unsigned *ret_layers);
 size_t codec_best_bound(size_t len);
+
+/*
+ * The same for a chunk that is to have levels: ladder in the tier's form where it
+ * takes the chunk and gains at least 1/64 with all layers, else, and for chunks that
+ * repeat themselves, what codec_encode_best chooses: one layer, exact at every level.
+ * out[] has CODEC_LADDER_LAYERS entries, each with codec_best_bound(len) room.
+ */
+#define CODEC_LADDER_LAYERS 4u
+WUR int codec_encode_layers(struct codec_ctx *ctx, enum codec_form form,
+			    const struct chunk_shape *shape, const void *src, size_t len,
+			    struct codec_out out[], uint16_t *ret_id, unsigned *ret_layers);
 
 /* Decode by id; CODEC_HOLE fills zeros, an unknown id is -KVFS_ECODEC. */
 WUR int codec_decode(struct codec_ctx *ctx, unsigned id, const struct chunk_shape *shape,

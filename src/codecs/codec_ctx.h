@@ -11,17 +11,21 @@
 #include "codecs/codec.h"
 #include "codecs/planes.h"
 #include "codecs/simd/kernels.h"
+#include "codecs/simd/ladder_kern.h"
 
+struct ladder_scratch;
 struct ZSTD_CCtx_s;
 struct ZSTD_DCtx_s;
 
 struct codec_ctx {
 	enum codec_simd simd;             /* never CODEC_SIMD_BEST */
 	const struct planes_kern *kern;
+	const struct ladder_kern *ladder_kern;
 	struct ZSTD_CCtx_s *cctx;         /* made when first needed, as is dctx */
 	struct ZSTD_DCtx_s *dctx;
 	void *lz4_state;                  /* made when first needed */
 	struct planes_scratch *planes;    /* made when first needed */
+	struct ladder_scratch *ladder;    /* made when first needed */
 };
 
 /* How zstd_pack compresses. */
@@ -48,6 +52,6 @@ size_t codec_ctx_bytes(const struct codec_ctx *c);
 WUR int planes_scratch_get(struct codec_ctx *ctx, struct planes_scratch **ret);
 
 extern const struct codec_ops codec_raw, codec_lz4, codec_zstd, codec_planes_huf,
-	codec_planes_fix;
+	codec_planes_fix, codec_ladder_huf, codec_ladder_fix;
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * codec_encode_best: what it chooses for each kind of data and tier, that the
+ * codec_encode_best and codec_encode_layers: what they choose for each kind of data and tier, that the
  * choice gains what it must, decodes, stays within the promised memory, and
  * survives every failing allocation.
  */
@@ -16,25 +16,38 @@
 struct job {
 	struct chunk_shape shape;
 	uint8_t *src, *enc, *dst;
+	bool layers; /* codec_encode_layers */
 	size_t len;
 	enum codec_form form;
 	uint16_t id;
+	struct codec_in in[CODEC_LADDER_LAYERS];
+	unsigned n_in;
 	size_t enc_len;
 };
 
 static int encode_decode(struct codec_ctx *c, struct job *j)
 {
-	struct codec_out out = { j->enc, codec_best_bound(j->len), 0 };
-	struct codec_in in = { j->enc, 0 };
+	struct codec_out out[CODEC_LADDER_LAYERS];
 	unsigned layers;
-	int r = codec_encode_best(c, j->form, &j->shape, j->src, j->len, &out, &j->id, &layers);
+	int r;
 
+	for (unsigned i = 0; i < CODEC_LADDER_LAYERS; i++)
+		out[i] = (struct codec_out){ j->enc + i * (size_t)CODEC_CHUNK_MAX,
+					     codec_best_bound(j->len), 0 };
+	r = (j->layers ? codec_encode_layers : codec_encode_best)(c, j->form, &j->shape, j->src,
+								  j->len, out, &j->id, &layers);
 	if (r < 0)
 		return r;
-	CHECK(layers == 1 && out.len >= 1);
-	CHECK(j->id == CODEC_RAW ? out.len == j->len : out.len <= j->len - j->len / 64);
-	in.len = j->enc_len = out.len;
-	r = codec_decode(c, j->id, &j->shape, &in, 1, j->dst, j->len, 0);
+	CHECK(layers == codec_by_id(j->id)->layers && out[0].len >= 1);
+	j->enc_len = 0;
+	j->n_in = layers;
+	for (unsigned i = 0; i < layers; i++) {
+		j->in[i] = (struct codec_in){ out[i].buf, out[i].len };
+		j->enc_len += out[i].len;
+	}
+	CHECK(j->id == CODEC_RAW ? j->enc_len == j->len : j->enc_len <= j->len - j->len / 64);
+	for (unsigned i = 1; i <= layers && r == 0; i++)
+		r = codec_decode(c, j->id, &j->shape, j->in, i, j->dst, j->len, 0);
 	CHECK(r != 0 || memcmp(j->dst, j->src, j->len) == 0);
 	return r;
 }
@@ -88,6 +101,27 @@ static void choices(struct codec_ctx *c, struct job *j)
 	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_DRAM, CODEC_PLANES_HUF, 2.5);
 }
 
+/* Levels for what has them; one exact layer for the rest. */
+static void choices_layers(struct codec_ctx *c, struct job *j)
+{
+	static const unsigned ladder[] = { CODEC_LADDER_HUF, CODEC_LADDER_FIX };
+
+	j->layers = true;
+	for (int form = CODEC_FORM_SSD; form <= CODEC_FORM_DRAM; form++) {
+		expect(c, j, DATA_GAUSSIAN, ELEM_BF16, form, ladder[form], 1.3);
+		expect(c, j, DATA_GAUSSIAN, ELEM_F16, form, ladder[form], 1.07);
+		expect(c, j, DATA_GAUSSIAN, ELEM_F32, form, ladder[form], 1.11);
+		expect(c, j, DATA_RANDOM, ELEM_BF16, form, CODEC_RAW, 1);
+		expect(c, j, DATA_RANDOM, ELEM_BYTES, form, CODEC_RAW, 1);
+	}
+	expect(c, j, DATA_GAUSSIAN, ELEM_F8E5M2, CODEC_FORM_SSD, CODEC_PLANES_HUF, 1.3);
+	expect(c, j, DATA_ZEROS, ELEM_BF16, CODEC_FORM_SSD, CODEC_ZSTD, 1000);
+	expect(c, j, DATA_TEXT, ELEM_BYTES, CODEC_FORM_SSD, CODEC_ZSTD, 100);
+	expect(c, j, DATA_ROWS, ELEM_BF16, CODEC_FORM_SSD, CODEC_ZSTD, 10);
+	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_SSD, CODEC_LADDER_HUF, 2.8);
+	j->layers = false;
+}
+
 static void edges(struct codec_ctx *c, struct job *j)
 {
 	struct codec_out out = { j->enc, 1, 0 };
@@ -119,10 +153,17 @@ static void memory(struct codec_ctx *c, struct job *j)
 			job_fill(j, (enum codec_data)kind, kind & 1 ? ELEM_BYTES : ELEM_F16,
 				 CODEC_CHUNK_MAX, form);
 			CHECK_EQ(encode_decode(c, j), 0);
-			CHECK_EQ(codec_decode(d, j->id, &j->shape,
-					      &(struct codec_in) { j->enc, j->enc_len }, 1,
-					      j->dst, j->len, 0), 0);
+			CHECK_EQ(codec_decode(d, j->id, &j->shape, j->in, j->n_in, j->dst, j->len,
+					      0), 0);
 		}
+	for (int form = 0; form < 2; form++) {
+		j->layers = true;
+		job_fill(j, DATA_GAUSSIAN, ELEM_BF16, 1 << 20, form);
+		CHECK_EQ(encode_decode(c, j), 0);
+		CHECK_EQ(codec_decode(d, j->id, &j->shape, j->in, j->n_in, j->dst, j->len, 0), 0);
+		CHECK(j->n_in == CODEC_LADDER_LAYERS);
+		j->layers = false;
+	}
 	printf("context: %zu bytes, at most %zu promised; decoding %zu, %zu\n",
 	       codec_ctx_bytes(c), codec_ctx_bytes_max(), codec_ctx_bytes(d),
 	       codec_ctx_bytes_decoding());
@@ -148,6 +189,9 @@ static void faults(struct job *j)
 	for (int form = 0; form < 2; form++) {
 		job_fill(j, DATA_GAUSSIAN, ELEM_BF16, 70000, form);
 		(void)test_fault_loop(FAULT_ALLOC, whole_life, j);
+		j->layers = true;
+		(void)test_fault_loop(FAULT_ALLOC, whole_life, j);
+		j->layers = false;
 		job_fill(j, DATA_TEXT, ELEM_BYTES, 70000, form);
 		(void)test_fault_loop(FAULT_ALLOC, whole_life, j);
 	}
@@ -155,8 +199,8 @@ static void faults(struct job *j)
 
 int main(void)
 {
-	struct job j = { .src = malloc(CODEC_CHUNK_MAX), .enc = malloc(CODEC_CHUNK_MAX),
-			 .dst = malloc(CODEC_CHUNK_MAX) };
+	struct job j = { .src = malloc(CODEC_CHUNK_MAX), .dst = malloc(CODEC_CHUNK_MAX),
+			 .enc = malloc((size_t)CODEC_CHUNK_MAX * CODEC_LADDER_LAYERS) };
 	struct codec_kit kit;
 
 	CHECK(j.src && j.enc && j.dst);
@@ -164,6 +208,7 @@ int main(void)
 	for (unsigned v = 0; v < kit.n; v++) {
 		CHECK_EQ(codec_ctx_simd(kit.ctx[v]), v);
 		choices(kit.ctx[v], &j);
+		choices_layers(kit.ctx[v], &j);
 		edges(kit.ctx[v], &j);
 	}
 	memory(kit.ctx[kit.n - 1], &j);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Conformance of every codec in the table: whatever the data, length, alignment
+ * Conformance of every codec of one layer in the table (ladder_conform.c has the
+ * others): whatever the data, length, alignment
  * and element type, encode gives the same bytes in every SIMD version, and
  * decode in every version gives the original. All buffers end at a page that
  * cannot be touched, so an access beyond the end is a crash here; the bytes
@@ -168,6 +169,8 @@ int main(int argc, char **argv)
 	codec_kit_init(&b.kit);
 	for (const struct codec_ops *const *t = codec_table(); *t; t++) {
 		CHECK(codec_by_id((*t)->id) == *t && codec_by_name((*t)->name) == *t);
+		if ((*t)->layers > 1)
+			continue;
 		codec_cases(&b, *t, &r);
 		printf("%-10s ok\n", (*t)->name);
 	}

@@ -27,38 +27,57 @@ struct spec {
 	uint32_t row_bytes, len;
 	bool transposed;
 	uint64_t seed;
+	unsigned layers; /* the first so many of several; 0: the only one */
 };
 
 static const struct spec specs[] = {
-	{ "raw", CODEC_RAW, ELEM_BYTES, DATA_RANDOM, 0, 300, false, 42 },
-	{ "lz4", CODEC_LZ4, ELEM_BYTES, DATA_TEXT, 0, 9000, false, 42 },
-	{ "zstd", CODEC_ZSTD, ELEM_BYTES, DATA_TEXT, 0, 9000, false, 42 },
-	{ "huf-bf16", CODEC_PLANES_HUF, ELEM_BF16, DATA_GAUSSIAN, 64, 8193, false, 42 },
-	{ "huf-bf16-transposed", CODEC_PLANES_HUF, ELEM_BF16, DATA_TRANSPOSED, 512, 8192, true, 42 },
-	{ "huf-bf16-unlevelled", CODEC_PLANES_HUF, ELEM_BF16, DATA_GAUSSIAN, 0, 8192, false, 42 },
-	{ "huf-bf16-special", CODEC_PLANES_HUF, ELEM_BF16, DATA_SPECIAL, 0, 8192, false, 42 },
-	{ "huf-bf16-half-zero", CODEC_PLANES_HUF, ELEM_BF16, DATA_HALF_ZERO, 64, 8192, false, 42 },
-	{ "huf-bf16-constant", CODEC_PLANES_HUF, ELEM_BF16, DATA_CONSTANT, 0, 300000, false, 42 },
-	{ "huf-f16", CODEC_PLANES_HUF, ELEM_F16, DATA_GAUSSIAN, 64, 8193, false, 42 },
-	{ "huf-f32", CODEC_PLANES_HUF, ELEM_F32, DATA_GAUSSIAN, 128, 16387, false, 42 },
-	{ "huf-e5m2", CODEC_PLANES_HUF, ELEM_F8E5M2, DATA_GAUSSIAN, 64, 4099, false, 42 },
-	{ "huf-e4m3", CODEC_PLANES_HUF, ELEM_F8E4M3, DATA_GAUSSIAN, 64, 4096, false, 42 },
-	{ "huf-e5m2-segments", CODEC_PLANES_HUF, ELEM_F8E5M2, DATA_DENORMAL, 64, 70000, false, 42 },
-	{ "fix-bf16", CODEC_PLANES_FIX, ELEM_BF16, DATA_GAUSSIAN, 64, 8193, false, 42 },
-	{ "fix-bf16-transposed", CODEC_PLANES_FIX, ELEM_BF16, DATA_TRANSPOSED, 512, 8192, true, 42 },
-	{ "fix-bf16-unlevelled", CODEC_PLANES_FIX, ELEM_BF16, DATA_GAUSSIAN, 0, 8192, false, 42 },
-	{ "fix-bf16-special", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPECIAL, 0, 8192, false, 42 },
-	{ "fix-bf16-constant", CODEC_PLANES_FIX, ELEM_BF16, DATA_CONSTANT, 0, 8191, false, 42 },
-	{ "fix-bf16-width3", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 0 },
-	{ "fix-bf16-width4", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 1 },
-	{ "fix-bf16-width5", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 2 },
-	{ "fix-bf16-width6", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 3 },
-	{ "fix-bf16-width7", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 4 },
-	{ "fix-f16", CODEC_PLANES_FIX, ELEM_F16, DATA_GAUSSIAN, 64, 8193, false, 42 },
-	{ "fix-f16-denormal", CODEC_PLANES_FIX, ELEM_F16, DATA_DENORMAL, 0, 8192, false, 42 },
-	{ "fix-f32", CODEC_PLANES_FIX, ELEM_F32, DATA_GAUSSIAN, 128, 16387, false, 42 },
-	{ "fix-e5m2", CODEC_PLANES_FIX, ELEM_F8E5M2, DATA_GAUSSIAN, 64, 4099, false, 42 },
-	{ "fix-e4m3", CODEC_PLANES_FIX, ELEM_F8E4M3, DATA_GAUSSIAN, 64, 4096, false, 42 },
+	{ "raw", CODEC_RAW, ELEM_BYTES, DATA_RANDOM, 0, 300, false, 42, 0 },
+	{ "lz4", CODEC_LZ4, ELEM_BYTES, DATA_TEXT, 0, 9000, false, 42, 0 },
+	{ "zstd", CODEC_ZSTD, ELEM_BYTES, DATA_TEXT, 0, 9000, false, 42, 0 },
+	{ "huf-bf16", CODEC_PLANES_HUF, ELEM_BF16, DATA_GAUSSIAN, 64, 8193, false, 42, 0 },
+	{ "huf-bf16-transposed", CODEC_PLANES_HUF, ELEM_BF16, DATA_TRANSPOSED, 512, 8192, true, 42, 0 },
+	{ "huf-bf16-unlevelled", CODEC_PLANES_HUF, ELEM_BF16, DATA_GAUSSIAN, 0, 8192, false, 42, 0 },
+	{ "huf-bf16-special", CODEC_PLANES_HUF, ELEM_BF16, DATA_SPECIAL, 0, 8192, false, 42, 0 },
+	{ "huf-bf16-half-zero", CODEC_PLANES_HUF, ELEM_BF16, DATA_HALF_ZERO, 64, 8192, false, 42, 0 },
+	{ "huf-bf16-constant", CODEC_PLANES_HUF, ELEM_BF16, DATA_CONSTANT, 0, 300000, false, 42, 0 },
+	{ "huf-f16", CODEC_PLANES_HUF, ELEM_F16, DATA_GAUSSIAN, 64, 8193, false, 42, 0 },
+	{ "huf-f32", CODEC_PLANES_HUF, ELEM_F32, DATA_GAUSSIAN, 128, 16387, false, 42, 0 },
+	{ "huf-e5m2", CODEC_PLANES_HUF, ELEM_F8E5M2, DATA_GAUSSIAN, 64, 4099, false, 42, 0 },
+	{ "huf-e4m3", CODEC_PLANES_HUF, ELEM_F8E4M3, DATA_GAUSSIAN, 64, 4096, false, 42, 0 },
+	{ "huf-e5m2-segments", CODEC_PLANES_HUF, ELEM_F8E5M2, DATA_DENORMAL, 64, 70000, false, 42, 0 },
+	{ "fix-bf16", CODEC_PLANES_FIX, ELEM_BF16, DATA_GAUSSIAN, 64, 8193, false, 42, 0 },
+	{ "fix-bf16-transposed", CODEC_PLANES_FIX, ELEM_BF16, DATA_TRANSPOSED, 512, 8192, true, 42, 0 },
+	{ "fix-bf16-unlevelled", CODEC_PLANES_FIX, ELEM_BF16, DATA_GAUSSIAN, 0, 8192, false, 42, 0 },
+	{ "fix-bf16-special", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPECIAL, 0, 8192, false, 42, 0 },
+	{ "fix-bf16-constant", CODEC_PLANES_FIX, ELEM_BF16, DATA_CONSTANT, 0, 8191, false, 42, 0 },
+	{ "fix-bf16-width3", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 0, 0 },
+	{ "fix-bf16-width4", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 1, 0 },
+	{ "fix-bf16-width5", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 2, 0 },
+	{ "fix-bf16-width6", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 3, 0 },
+	{ "fix-bf16-width7", CODEC_PLANES_FIX, ELEM_BF16, DATA_SPREAD, 0, 4096, false, 4, 0 },
+	{ "fix-f16", CODEC_PLANES_FIX, ELEM_F16, DATA_GAUSSIAN, 64, 8193, false, 42, 0 },
+	{ "fix-f16-denormal", CODEC_PLANES_FIX, ELEM_F16, DATA_DENORMAL, 0, 8192, false, 42, 0 },
+	{ "fix-f32", CODEC_PLANES_FIX, ELEM_F32, DATA_GAUSSIAN, 128, 16387, false, 42, 0 },
+	{ "fix-e5m2", CODEC_PLANES_FIX, ELEM_F8E5M2, DATA_GAUSSIAN, 64, 4099, false, 42, 0 },
+	{ "fix-e4m3", CODEC_PLANES_FIX, ELEM_F8E4M3, DATA_GAUSSIAN, 64, 4096, false, 42, 0 },
+	{ "ladder-huf-bf16-1", CODEC_LADDER_HUF, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 1 },
+	{ "ladder-huf-bf16-2", CODEC_LADDER_HUF, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 2 },
+	{ "ladder-huf-bf16-3", CODEC_LADDER_HUF, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 3 },
+	{ "ladder-huf-bf16-4", CODEC_LADDER_HUF, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 4 },
+	{ "ladder-fix-bf16-1", CODEC_LADDER_FIX, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 1 },
+	{ "ladder-fix-bf16-2", CODEC_LADDER_FIX, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 2 },
+	{ "ladder-fix-bf16-3", CODEC_LADDER_FIX, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 3 },
+	{ "ladder-fix-bf16-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_GAUSSIAN, 256, 20003, false, 42, 4 },
+	{ "ladder-huf-f16-1", CODEC_LADDER_HUF, ELEM_F16, DATA_GAUSSIAN, 200, 20000, false, 42, 1 },
+	{ "ladder-huf-f16-4", CODEC_LADDER_HUF, ELEM_F16, DATA_GAUSSIAN, 200, 20000, false, 42, 4 },
+	{ "ladder-fix-f16-4", CODEC_LADDER_FIX, ELEM_F16, DATA_GAUSSIAN, 200, 20000, false, 42, 4 },
+	{ "ladder-fix-f32-2", CODEC_LADDER_FIX, ELEM_F32, DATA_GAUSSIAN, 512, 40962, false, 42, 2 },
+	{ "ladder-fix-f32-4", CODEC_LADDER_FIX, ELEM_F32, DATA_GAUSSIAN, 512, 40962, false, 42, 4 },
+	{ "ladder-huf-rows-1", CODEC_LADDER_HUF, ELEM_BF16, DATA_TRANSPOSED, 1300, 26000, true, 42, 1 },
+	{ "ladder-huf-rows-4", CODEC_LADDER_HUF, ELEM_BF16, DATA_TRANSPOSED, 1300, 26000, true, 42, 4 },
+	{ "ladder-fix-rows-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_TRANSPOSED, 1300, 26000, true, 42, 4 },
+	{ "ladder-fix-half-1", CODEC_LADDER_FIX, ELEM_BF16, DATA_HALF_ZERO, 256, 20000, false, 42, 1 },
+	{ "ladder-fix-half-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_HALF_ZERO, 256, 20000, false, 42, 4 },
 };
 
 /* One change that makes a good file bad. Offsets are into the encoded bytes;
@@ -137,17 +156,35 @@ static void make_good(struct codec_ctx *c, const char *dir, const struct spec *s
 {
 	struct chunk_shape shape = { .elem = (uint8_t)s->elem, .row_bytes = s->row_bytes,
 				     .transposed = s->transposed };
-	struct codec_out out = { file + GOLDEN_HEAD, ROOM, 0 };
-	struct golden g = { .codec = (uint8_t)s->codec, .elem = (uint8_t)s->elem, .len = s->len };
-	uint8_t *src = malloc(s->len);
+	const struct codec_ops *ops = codec_by_id(s->codec);
+	struct golden g = { .codec = (uint8_t)s->codec, .elem = (uint8_t)s->elem, .len = s->len,
+			    .layers = (uint8_t)s->layers };
+	struct codec_out out[CODEC_LAYERS_MAX];
+	struct codec_in in[CODEC_LAYERS_MAX];
+	uint8_t *src = malloc(s->len), *at = file + GOLDEN_HEAD + 4 * s->layers;
 	uint32_t cols = s->row_bytes ? s->row_bytes / elem_bytes(s->elem) : 32;
 
 	CHECK(src);
 	codec_data_fill(s->kind, s->elem, cols, s->seed, src, s->len);
-	CHECK_MSG(codec_by_id(s->codec)->encode(c, &shape, src, s->len, &out) == 0, "%s", s->name);
+	for (unsigned i = 0; i < ops->layers; i++)
+		out[i] = (struct codec_out){ malloc(s->len), s->len, 0 };
+	CHECK_MSG(ops->encode(c, &shape, src, s->len, out) == 0, "%s", s->name);
+	for (unsigned i = 0; i < ops->layers; i++) {
+		if (i < (s->layers ? s->layers : 1)) {
+			if (s->layers)
+				le32_put(file + GOLDEN_HEAD + 4 * i, (uint32_t)out[i].len);
+			memcpy(at, out[i].buf, out[i].len);
+			at += out[i].len;
+		}
+		in[i] = (struct codec_in){ out[i].buf, out[i].len };
+	}
+	if (s->layers && s->layers < ops->layers)
+		CHECK(ops->decode(c, &shape, in, s->layers, src, s->len, 0) == 0);
 	g.hash = hash64(src, s->len, 0);
 	golden_put(file, &g);
-	write_file(dir, "good", s->name, file, GOLDEN_HEAD + out.len);
+	write_file(dir, "good", s->name, file, (size_t)(at - file));
+	for (unsigned i = 0; i < ops->layers; i++)
+		free(out[i].buf);
 	free(src);
 }
 
@@ -197,8 +234,9 @@ static void check_file(const struct codec_kit *k, const char *path, const char *
 
 	golden_get(file, &g);
 	for (unsigned v = 0; v < k->n; v++) {
-		struct codec_in in = { file + GOLDEN_HEAD, len - GOLDEN_HEAD };
-		int r = codec_decode(k->ctx[v], g.codec, &shape, &in, 1, dst_end - g.len, g.len, 0);
+		struct codec_in in[CODEC_LAYERS_MAX];
+		unsigned n = golden_layers(file, len, in);
+		int r = codec_decode(k->ctx[v], g.codec, &shape, in, n, dst_end - g.len, g.len, 0);
 
 		if (good)
 			CHECK_MSG(r == 0 && hash64(dst_end - g.len, g.len, 0) == g.hash,

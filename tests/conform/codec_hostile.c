@@ -3,10 +3,12 @@
  * Damaged encodings: every codec must answer 0 or -KVFS_ECODEC, touch nothing
  * outside its buffers (which end at guard pages), and do the same in every SIMD
  * version. Damage is flipped bits, most of them near the start where lengths and
- * modes lie, cut ends, extra bytes, and another decoded length.
+ * modes lie, cut ends, extra bytes, and another decoded length. Of codecs with
+ * layers any number of layers is decoded, and layer 0 made into the twin's.
  *
  * codec_hostile [SEED [ROUNDS]]
  */
+#include <errno.h>
 #include <string.h>
 
 #include "codec_data.h"
@@ -16,40 +18,52 @@
 
 struct bench {
 	struct codec_kit kit;
-	uint8_t *enc_end, *dst_end, *ref;
+	uint8_t *enc_end[CODEC_LAYERS_MAX], *dst_end, *ref;
 	size_t decoded, refused;
 };
 
 struct sample {
 	const struct codec_ops *ops;
 	struct chunk_shape shape;
-	uint8_t *enc;
-	size_t enc_len, len;
+	uint8_t *enc[CODEC_LAYERS_MAX];
+	size_t enc_len[CODEC_LAYERS_MAX], len;
 };
+
+static void sample_free(struct sample *s)
+{
+	for (unsigned i = 0; i < s->ops->layers; i++)
+		free(s->enc[i]);
+}
 
 static bool sample_make(struct bench *b, const struct codec_ops *ops, struct rng *r,
 			struct sample *s)
 {
 	static const size_t lens[] = { 600, 2048, 9000, 70001, 200000 };
 	uint64_t x = rng_next(r);
-	struct codec_out out = { NULL, ROOM, 0 };
+	struct codec_out out[CODEC_LAYERS_MAX];
 	uint8_t *src;
 	int e;
 
 	*s = (struct sample){ .ops = ops, .len = lens[x % 5] };
 	s->shape.elem = (uint8_t)(1 + (x >> 8) % (ELEM_TYPES_ - 1));
-	s->shape.row_bytes = x >> 16 & 1 ? 256 : 0;
+	s->shape.row_bytes = ops->layers > 1 || x >> 16 & 1 ? 256 : 0;
 	s->shape.transposed = x >> 17 & 1;
 	src = malloc(s->len);
-	out.buf = s->enc = malloc(ROOM);
-	CHECK(src && s->enc);
+	CHECK(src);
+	for (unsigned i = 0; i < ops->layers; i++) {
+		out[i] = (struct codec_out){ malloc(ROOM), ROOM, 0 };
+		CHECK((s->enc[i] = out[i].buf));
+	}
 	codec_data_fill((enum codec_data)((x >> 24) % DATA_REAL), s->shape.elem, 128, x, src,
 			s->len);
-	e = ops->encode(b->kit.ctx[0], &s->shape, src, s->len, &out);
+	e = ops->elem_mask >> s->shape.elem & 1
+		    ? ops->encode(b->kit.ctx[0], &s->shape, src, s->len, out)
+		    : -EINVAL;
 	free(src);
-	s->enc_len = out.len;
+	for (unsigned i = 0; i < ops->layers; i++)
+		s->enc_len[i] = out[i].len;
 	if (e != 0)
-		free(s->enc);
+		sample_free(s);
 	return e == 0;
 }
 
@@ -75,22 +89,50 @@ static void damage(struct rng *r, uint8_t *enc, size_t *len, size_t *dst_len)
 		*dst_len = (x >> 44) % (2 * *dst_len);
 }
 
+/* Layer 0 into the twin's: alike in all versions. */
+static void one_transcode(struct bench *b, const struct sample *s, const struct codec_in *in,
+			  size_t dst_len)
+{
+	int first = 0;
+
+	for (unsigned v = 0; v < b->kit.n && s->ops->transcode; v++) {
+		struct codec_out out = { b->dst_end - dst_len, dst_len, 0 };
+		int e;
+
+		e = s->ops->transcode(b->kit.ctx[v], &s->shape, in->buf, in->len, dst_len, &out);
+		CHECK_MSG(e == 0 || e == -KVFS_ECODEC || e == -KVFS_ENOGAIN, "%d", e);
+		if (v == 0) {
+			first = e;
+			memcpy(b->ref, out.buf, out.len);
+		}
+		CHECK_MSG(e == first, "%s: versions differ", s->ops->name);
+		CHECK(e != 0 || memcmp(b->ref, out.buf, out.len) == 0);
+	}
+}
+
 static void one_round(struct bench *b, const struct sample *s, struct rng *r)
 {
-	uint8_t *bytes = malloc(s->enc_len + 16);
-	size_t len = s->enc_len, dst_len = s->len;
+	unsigned n_in = 1 + rng_next(r) % s->ops->layers, hurt = rng_next(r) % n_in;
+	uint8_t *bytes = malloc(s->enc_len[hurt] + 16);
+	struct codec_in in[CODEC_LAYERS_MAX];
+	size_t dst_len = s->len;
 	int first = 0;
 
 	CHECK(bytes);
-	memcpy(bytes, s->enc, s->enc_len);
-	damage(r, bytes, &len, &dst_len);
+	for (unsigned i = 0; i < n_in; i++) {
+		size_t len = s->enc_len[i];
+
+		if (i == hurt)
+			damage(r, memcpy(bytes, s->enc[i], len), &len, &dst_len);
+		in[i] = (struct codec_in){
+			memcpy(b->enc_end[i] - len, i == hurt ? bytes : s->enc[i], len), len };
+	}
 	for (unsigned v = 0; v < b->kit.n; v++) {
 		uint8_t *dst = b->dst_end - dst_len;
-		struct codec_in in = { memcpy(b->enc_end - len, bytes, len), len };
 		int e;
 
 		dst[-1] = 0xa5;
-		e = s->ops->decode(b->kit.ctx[v], &s->shape, &in, 1, dst, dst_len, 0);
+		e = s->ops->decode(b->kit.ctx[v], &s->shape, in, n_in, dst, dst_len, 0);
 		CHECK_MSG(e == 0 || e == -KVFS_ECODEC, "%s: %d", s->ops->name, e);
 		CHECK(dst[-1] == 0xa5);
 		if (v == 0) {
@@ -101,6 +143,7 @@ static void one_round(struct bench *b, const struct sample *s, struct rng *r)
 		CHECK_MSG(e == first, "%s: versions differ", s->ops->name);
 		CHECK(e != 0 || memcmp(b->ref, dst, dst_len) == 0);
 	}
+	one_transcode(b, s, in, dst_len);
 	free(bytes);
 }
 
@@ -108,10 +151,11 @@ int main(int argc, char **argv)
 {
 	struct rng r = { argc > 1 ? strtoull(argv[1], NULL, 0) : 7 };
 	unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 60;
-	struct bench b = { .enc_end = guarded_end(ROOM), .dst_end = guarded_end(ROOM),
-			   .ref = malloc(ROOM) };
+	struct bench b = { .dst_end = guarded_end(ROOM), .ref = malloc(ROOM) };
 
 	CHECK(b.ref);
+	for (unsigned i = 0; i < CODEC_LAYERS_MAX; i++)
+		b.enc_end[i] = guarded_end(ROOM);
 	codec_kit_init(&b.kit);
 	for (const struct codec_ops *const *t = codec_table(); *t; t++) {
 		b.decoded = b.refused = 0;
@@ -122,7 +166,7 @@ int main(int argc, char **argv)
 				continue;
 			for (unsigned k = 0; k < 40; k++)
 				one_round(&b, &s, &r);
-			free(s.enc);
+			sample_free(&s);
 		}
 		printf("%-10s %zu decoded, %zu refused\n", (*t)->name, b.decoded, b.refused);
 	}

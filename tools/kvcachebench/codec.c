@@ -37,16 +37,18 @@ struct options {
 };
 
 struct packed {
-	size_t off;
-	uint32_t len;
+	size_t off[CODEC_LADDER_LAYERS];
+	uint32_t len[CODEC_LADDER_LAYERS];
 	uint16_t id;
+	uint8_t layers;
 };
 
-/* Everything encoded one way, repeated like the source. */
+/* Everything encoded one way, repeated like the source. Rows that encode alike
+ * share one. */
 struct stream {
 	uint8_t *data;
 	struct packed *chunks;
-	size_t bytes;
+	size_t bytes, room;
 };
 
 struct state {
@@ -55,7 +57,7 @@ struct state {
 	uint8_t *source;       /* the chunks, ALIGNed, copies times */
 	size_t *source_off;    /* per chunk, within one copy */
 	size_t copy_bytes, decoded_bytes, copies;
-	uint8_t *buf;          /* warm, CODEC_CHUNK_MAX */
+	uint8_t *buf;          /* warm, CODEC_CHUNK_MAX for each layer */
 	struct report_row rows[REPORT_ROWS_MAX];
 	size_t n_rows;
 };
@@ -91,18 +93,30 @@ static int build_source(struct state *s)
 	return 0;
 }
 
+/* Room for every layer of a chunk in buf. */
+static void set_out(struct state *s, struct codec_out out[])
+{
+	for (unsigned i = 0; i < CODEC_LADDER_LAYERS; i++)
+		out[i] = (struct codec_out){ s->buf + i * (size_t)CODEC_CHUNK_MAX,
+					     codec_best_bound(CODEC_CHUNK_MAX), 0 };
+}
+
 /* One chunk the row's way; what does not shrink is raw. */
 static int encode_chunk(const struct report_row *row, const struct input_chunk *c,
-			const uint8_t *src, struct codec_out *out, uint16_t *ret_id)
+			const uint8_t *src, struct codec_out out[], uint16_t *ret_id,
+			unsigned *ret_layers)
 {
 	const struct codec_ops *ops = row->ops;
-	unsigned layers;
 	int r;
 
 	if (!ops)
 		return codec_encode_best(row->ctx, row->form, &c->shape, src, c->len, out,
-					 ret_id, &layers);
+					 ret_id, ret_layers);
+	if (ops->layers > 1)
+		return codec_encode_layers(row->ctx, row->form, &c->shape, src, c->len, out,
+					   ret_id, ret_layers);
 	*ret_id = (uint16_t)ops->id;
+	*ret_layers = 1;
 	r = ops->elem_mask >> c->shape.elem & 1
 		    ? ops->encode(row->ctx, &c->shape, src, c->len, out)
 		    : -KVFS_ENOGAIN;
@@ -119,8 +133,9 @@ static int encode_pass(struct state *s, struct report_row *row)
 
 	for (size_t c = 0; c < s->copies && c * s->copy_bytes < s->o->bytes / 2; c++)
 		for (size_t i = 0; i < s->in.n_chunks; i++) {
-			struct codec_out out = { s->buf, codec_best_bound(CODEC_CHUNK_MAX), 0 };
 			const uint8_t *src = s->source + c * s->copy_bytes + s->source_off[i];
+			struct codec_out out[CODEC_LADDER_LAYERS];
+			unsigned layers;
 			uint16_t id;
 			int r;
 
@@ -129,7 +144,8 @@ static int encode_pass(struct state *s, struct report_row *row)
 				memcpy(s->buf, src, s->in.chunks[i].len);
 				continue;
 			}
-			r = encode_chunk(row, &s->in.chunks[i], src, &out, &id);
+			set_out(s, out);
+			r = encode_chunk(row, &s->in.chunks[i], src, out, &id, &layers);
 			if (r < 0)
 				return r;
 		}
@@ -139,26 +155,45 @@ static int encode_pass(struct state *s, struct report_row *row)
 	return 0;
 }
 
+/* Counts what the row's level takes of a chunk. */
+static void count_chunk(struct report_row *row, const struct input_chunk *c,
+			const struct packed *p)
+{
+	uint32_t stored = 0;
+
+	for (unsigned i = 0; i < p->layers && (!row->level || i < row->level); i++)
+		stored += p->len[i];
+	report_count(row, c, p->id, stored);
+}
+
 static int build_stream(struct state *s, struct report_row *row, struct stream *st)
 {
 	size_t at = 0;
 
 	st->chunks = calloc(s->in.n_chunks, sizeof(*st->chunks));
-	st->data = mem_alloc_pages(s->copies * s->copy_bytes);
+	st->room = s->copies * (s->copy_bytes + s->in.n_chunks * ALIGN * CODEC_LADDER_LAYERS);
+	st->data = mem_alloc_pages(st->room);
 	if (!st->chunks || !st->data)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->in.n_chunks; i++) {
 		const struct input_chunk *c = &s->in.chunks[i];
-		struct codec_out out = { s->buf, CODEC_CHUNK_MAX, 0 };
-		int r = encode_chunk(row, c, c->data, &out, &st->chunks[i].id);
+		struct codec_out out[CODEC_LADDER_LAYERS];
+		struct packed *p = &st->chunks[i];
+		unsigned layers;
+		int r;
 
+		set_out(s, out);
+		r = encode_chunk(row, c, c->data, out, &p->id, &layers);
 		if (r < 0)
 			return r;
-		st->chunks[i].off = at;
-		st->chunks[i].len = (uint32_t)out.len;
-		memcpy(st->data + at, st->chunks[i].id == CODEC_RAW ? c->data : s->buf, out.len);
-		at += align_up(out.len);
-		report_count(row, c, st->chunks[i].id, (uint32_t)out.len);
+		p->layers = (uint8_t)layers;
+		for (unsigned k = 0; k < layers; k++) {
+			p->off[k] = at;
+			p->len[k] = (uint32_t)out[k].len;
+			memcpy(st->data + at, p->id == CODEC_RAW ? c->data : out[k].buf,
+			       out[k].len);
+			at += align_up(out[k].len);
+		}
 	}
 	st->bytes = at;
 	for (size_t c = 1; c < s->copies; c++)
@@ -169,14 +204,17 @@ static int build_stream(struct state *s, struct report_row *row, struct stream *
 static int decode_one(struct state *s, struct report_row *row, const struct stream *st, size_t copy,
 		      size_t i)
 {
-	struct codec_in in = { st->data + copy * st->bytes + st->chunks[i].off,
-			       st->chunks[i].len };
+	const struct packed *p = &st->chunks[i];
+	unsigned n = row->level && row->level < p->layers ? row->level : p->layers;
+	struct codec_in in[CODEC_LADDER_LAYERS];
 
+	for (unsigned k = 0; k < n; k++)
+		in[k] = (struct codec_in){ st->data + copy * st->bytes + p->off[k], p->len[k] };
 	if (row->memcpy_row) {
-		memcpy(s->buf, in.buf, in.len);
+		memcpy(s->buf, in[0].buf, in[0].len);
 		return 0;
 	}
-	return codec_decode(row->ctx, st->chunks[i].id, &s->in.chunks[i].shape, &in, 1, s->buf,
+	return codec_decode(row->ctx, p->id, &s->in.chunks[i].shape, in, n, s->buf,
 			    s->in.chunks[i].len, 0);
 }
 
@@ -202,14 +240,18 @@ static int check_row(struct state *s, struct report_row *row, const struct strea
 
 		if (r < 0)
 			return r;
-		if (memcmp(s->buf, s->in.chunks[i].data, s->in.chunks[i].len) != 0)
+		count_chunk(row, &s->in.chunks[i], &st->chunks[i]);
+		if (row->level && row->level < st->chunks[i].layers)
+			report_error(row, &s->in.chunks[i], s->buf);
+		else if (memcmp(s->buf, s->in.chunks[i].data, s->in.chunks[i].len) != 0)
 			return -KVFS_EVERIFY;
 	}
 	return 0;
 }
 
+/* @level: layers that are decoded, 0 all. */
 static int add_row(struct state *s, const struct codec_ops *ops, enum codec_form form,
-		   enum codec_simd simd, const char *name)
+		   enum codec_simd simd, const char *name, unsigned level)
 {
 	struct report_row *row = &s->rows[s->n_rows];
 	int r;
@@ -218,13 +260,27 @@ static int add_row(struct state *s, const struct codec_ops *ops, enum codec_form
 		return 0;
 	if (s->n_rows == REPORT_ROWS_MAX)
 		return -ENOSPC;
-	*row = (struct report_row){ .name = name, .ops = ops, .form = form };
+	*row = (struct report_row){ .name = name, .ops = ops, .form = form,
+				    .level = level };
 	r = codec_ctx_create(simd, &row->ctx);
 	if (r < 0)
 		return r == -EOPNOTSUPP ? 0 : r; /* this CPU has no such version */
 	row->simd = codec_ctx_simd(row->ctx);
 	s->n_rows++;
 	return 0;
+}
+
+/* One row, or with layers one for every level. */
+static int add_levels(struct state *s, const struct codec_ops *ops, enum codec_simd simd)
+{
+	enum codec_form form = ops->id == CODEC_LADDER_FIX ? CODEC_FORM_DRAM : CODEC_FORM_SSD;
+	int r = 0;
+
+	if (ops->layers == 1)
+		return add_row(s, ops, form, simd, ops->name, 0);
+	for (unsigned n = 1; n <= ops->layers && r == 0; n++)
+		r = add_row(s, ops, form, simd, ops->name, n);
+	return r;
 }
 
 static int make_rows(struct state *s)
@@ -234,24 +290,34 @@ static int make_rows(struct state *s)
 	s->rows[s->n_rows++] = (struct report_row){ .name = "memcpy", .memcpy_row = true,
 						    .ops = codec_by_id(CODEC_RAW) };
 	for (const struct codec_ops *const *t = codec_table(); *t && r == 0; t++) {
-		bool planes = strncmp((*t)->name, "planes", 6) == 0;
+		bool versions = strncmp((*t)->name, "planes", 6) == 0 || (*t)->layers > 1;
 
-		for (unsigned v = 0; v < CODEC_SIMD_BEST && planes && r == 0; v++)
-			r = add_row(s, *t, 0, v, (*t)->name);
-		if (!planes && (*t)->id != CODEC_RAW)
-			r = add_row(s, *t, 0, CODEC_SIMD_BEST, (*t)->name);
+		for (unsigned v = 0; v < CODEC_SIMD_BEST && versions && r == 0; v++)
+			r = add_levels(s, *t, v);
+		if (!versions && (*t)->id != CODEC_RAW)
+			r = add_row(s, *t, 0, CODEC_SIMD_BEST, (*t)->name, 0);
 	}
 	if (r == 0)
-		r = add_row(s, NULL, CODEC_FORM_SSD, CODEC_SIMD_BEST, "best-ssd");
+		r = add_row(s, NULL, CODEC_FORM_SSD, CODEC_SIMD_BEST, "best-ssd", 0);
 	if (r == 0)
-		r = add_row(s, NULL, CODEC_FORM_DRAM, CODEC_SIMD_BEST, "best-dram");
+		r = add_row(s, NULL, CODEC_FORM_DRAM, CODEC_SIMD_BEST, "best-dram", 0);
 	return r;
 }
 
-static void stream_fini(struct state *s, struct stream *st)
+static void stream_fini(struct stream *st)
 {
 	free(st->chunks);
-	mem_free_pages(st->data, s->copies * s->copy_bytes);
+	mem_free_pages(st->data, st->room);
+}
+
+/* The row before @i that encodes alike; i when it is the first. */
+static size_t stream_of(const struct state *s, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (s->rows[k].ops == s->rows[i].ops && s->rows[k].form == s->rows[i].form &&
+		    s->rows[k].memcpy_row == s->rows[i].memcpy_row)
+			return k;
+	return i;
 }
 
 static int measure(struct state *s)
@@ -261,22 +327,23 @@ static int measure(struct state *s)
 	int r = 0;
 
 	for (size_t i = 0; i < s->n_rows && r == 0; i++) {
-		r = build_stream(s, &s->rows[i], &st[i]);
+		if (stream_of(s, i) == i)
+			r = build_stream(s, &s->rows[i], &st[i]);
 		if (r == 0)
-			r = check_row(s, &s->rows[i], &st[i]);
+			r = check_row(s, &s->rows[i], &st[stream_of(s, i)]);
 	}
 	for (unsigned k = 0; k < s->o->rounds && r == 0; k++)
 		for (size_t i = 0; i < s->n_rows && r == 0; i++) {
 			snprintf(text, sizeof(text), "round %u of %u: %s", k + 1, s->o->rounds,
 				 s->rows[i].name);
 			bench_progress(text);
-			r = decode_pass(s, &s->rows[i], &st[i]);
-			if (r == 0)
+			r = decode_pass(s, &s->rows[i], &st[stream_of(s, i)]);
+			if (r == 0 && s->rows[i].level <= 1)
 				r = encode_pass(s, &s->rows[i]);
 		}
 	bench_progress(NULL);
 	for (size_t i = 0; i < s->n_rows; i++)
-		stream_fini(s, &st[i]);
+		stream_fini(&st[i]);
 	return r;
 }
 
@@ -391,7 +458,7 @@ static void state_fini(struct state *s)
 	for (size_t i = 0; i < s->n_rows; i++)
 		codec_ctx_destroy(s->rows[i].ctx);
 	mem_free_pages(s->source, s->copies * s->copy_bytes);
-	mem_free_pages(s->buf, CODEC_CHUNK_MAX);
+	mem_free_pages(s->buf, (size_t)CODEC_CHUNK_MAX * CODEC_LADDER_LAYERS);
 	free(s->source_off);
 	input_fini(&s->in);
 }
@@ -407,7 +474,7 @@ static int run(struct state *s, int argc, char **argv)
 					s->o->bytes < SYNTHETIC_MAX ? s->o->bytes : SYNTHETIC_MAX);
 	if (r < 0)
 		return r;
-	s->buf = mem_alloc_pages(CODEC_CHUNK_MAX);
+	s->buf = mem_alloc_pages((size_t)CODEC_CHUNK_MAX * CODEC_LADDER_LAYERS);
 	r = s->buf ? build_source(s) : -ENOMEM;
 	if (r == 0)
 		r = make_rows(s);

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+/*
+ * How the ladder's encoder groups channels: those of like spread share a class,
+ * that is a code width and, in ladder-huf, a Huffman table. Neighbouring classes
+ * are joined as long as that costs less than a table. Also the centroids.
+ */
+#include <string.h>
+
+#include "codecs/ladder.h"
+
+#define HIST_PART 4u    /* one block of so many is looked at */
+#define HIST_MIN 256u   /* unless there are fewer */
+#define TABLE_BITS 800u /* what one more class costs: a frame, its Huffman table */
+#define ESCAPE_BITS 16u
+
+/* Of a spread class: how far from the middle of their cells values with |k| = 1 and
+ * |k| > 1 lie, outwards. */
+struct centroid {
+	int64_t sum;
+	int64_t n;
+};
+
+static void hist_add(struct ladder_scratch *s, const struct ladder_walk *w,
+		     const struct ladder_level *v, struct centroid centre[][2])
+{
+	const struct ladder_block *b = &s->block;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		for (unsigned l = 0; l < b->count[j]; l++) {
+			uint32_t c = w->first_channel + (w->own_channels ? l : 0);
+			int d = b->t[j][l] - s->mean[c], k = (d + (1 << v->shift >> 1)) >> v->shift;
+			struct centroid *at = &centre[s->class[c]][k > 1 || k < -1];
+
+			if (b->skip[j] >> l & 1)
+				continue;
+			s->stats->hist[s->class[c]][k < -128 ? 0 : k > 127 ? 255 : k + 128]++;
+			d -= k * (1 << v->shift);
+			at->sum += k < 0 ? -d : k > 0 ? d : 0;
+			at->n += k != 0;
+		}
+}
+
+/* Half the way to the centroid: all of it is best for the squared error, but makes
+ * keys and values small; half of it was best for what the model says. */
+static uint8_t draw_of(const struct centroid *c)
+{
+	int64_t by = c->n ? -c->sum / (2 * c->n) : 0;
+
+	return (uint8_t)(by < 0 ? 0 : by > 127 ? 127 : by);
+}
+
+/* Least bits that hold k without an escape. */
+static unsigned width_for(int k)
+{
+	unsigned a = (unsigned)(k < 0 ? -k : k);
+
+	return a ? 33u - (unsigned)__builtin_clz(a) : 1;
+}
+
+/* Bits that codes of the best width take, escapes included. */
+static uint64_t fix_cost(const uint32_t hist[256], uint8_t *ret_width)
+{
+	uint64_t by[10] = { 0 }, n = 0, in = 0, best = UINT64_MAX;
+
+	for (int v = 0; v < 256; v++) {
+		by[width_for(v - 128)] += hist[v];
+		n += hist[v];
+	}
+	for (unsigned w = 1; w <= 8; w++) {
+		uint64_t bits;
+
+		in += by[w];
+		bits = w * n + ESCAPE_BITS * (n - in);
+		if (bits < best) {
+			best = bits;
+			*ret_width = (uint8_t)w;
+		}
+	}
+	return best;
+}
+
+static uint64_t cost(const uint32_t hist[256])
+{
+	uint64_t n = 0;
+	uint8_t width;
+
+	for (unsigned v = 0; v < 256; v++)
+		n += hist[v];
+	return fix_cost(hist, &width) + planes_entropy(hist) * n / 256;
+}
+
+static uint64_t cost_joined(const uint32_t a[256], const uint32_t b[256])
+{
+	uint32_t sum[256];
+
+	for (unsigned v = 0; v < 256; v++)
+		sum[v] = a[v] + b[v];
+	return cost(sum);
+}
+
+/* Joins class i + 1 of n to class i. */
+static void join(struct ladder_scratch *s, uint64_t costs[], struct centroid centre[][2],
+		 uint8_t map[LADDER_SPREADS], unsigned n, unsigned i)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		centre[i][k].sum += centre[i + 1][k].sum;
+		centre[i][k].n += centre[i + 1][k].n;
+	}
+	memmove(&centre[i + 1], &centre[i + 2], (n - i - 2) * sizeof(centre[0]));
+	for (unsigned v = 0; v < 256; v++)
+		s->stats->hist[i][v] += s->stats->hist[i + 1][v];
+	costs[i] = cost(s->stats->hist[i]);
+	memmove(&s->stats->hist[i + 1], &s->stats->hist[i + 2], (n - i - 2) * sizeof(s->stats->hist[0]));
+	memmove(&costs[i + 1], &costs[i + 2], (n - i - 2) * sizeof(costs[0]));
+	for (unsigned f = 0; f < LADDER_SPREADS; f++)
+		if (map[f] > i)
+			map[f]--;
+}
+
+/* Spread classes to classes of the format; sets widths. @part: one element of so
+ * many was counted. */
+static void classes_join(struct ladder_scratch *s, struct ladder_head *h,
+			 struct centroid centre[][2], unsigned part)
+{
+	uint64_t costs[LADDER_SPREADS];
+	uint8_t map[LADDER_SPREADS];
+	unsigned n = LADDER_SPREADS;
+
+	for (unsigned f = 0; f < n; f++) {
+		map[f] = (uint8_t)f;
+		costs[f] = cost(s->stats->hist[f]);
+	}
+	while (n > 1) {
+		uint64_t least = UINT64_MAX;
+		unsigned at = 0;
+
+		for (unsigned i = 0; i + 1 < n; i++) {
+			uint64_t both = cost_joined(s->stats->hist[i], s->stats->hist[i + 1]) * part;
+			uint64_t apart = (costs[i] + costs[i + 1]) * part;
+			uint64_t more = both > apart ? both - apart : 0;
+
+			if (more < least) {
+				least = more;
+				at = i;
+			}
+		}
+		if (least > TABLE_BITS && n <= LADDER_CLASSES_MAX)
+			break;
+		join(s, costs, centre, map, n--, at);
+	}
+	h->n_classes = (uint8_t)n;
+	for (unsigned i = 0; i < n; i++) {
+		(void)fix_cost(s->stats->hist[i], &h->width[i]);
+		for (unsigned k = 0; k < 2; k++)
+			h->draw[i][k] = draw_of(&centre[i][k]);
+	}
+	for (uint32_t c = 0; c < h->channels; c++)
+		s->class[c] = map[s->class[c]];
+}
+
+void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const uint8_t *src,
+		    struct ladder_head *h)
+{
+	struct centroid centre[LADDER_SPREADS][2] = { 0 };
+	struct ladder_level v = ladder_level_of(h, 0), coarse = ladder_level_of(h, h->n_bits);
+	unsigned part = HIST_PART;
+	struct ladder_walk w;
+	size_t i = 0;
+
+	if (h->coded_rows * h->cols < HIST_MIN * 512)
+		part = 1;
+	memset(s->stats->hist, 0, sizeof(s->stats->hist));
+	ladder_walk_init(&w, h, s, true);
+	while (ladder_walk_next(&w)) {
+		i++;
+		if ((i + i / 61) % part) /* not the same strips always */
+			continue;
+		ladder_block_load(&w, src, &s->block);
+		k->cells(&v, &s->block);
+		hist_add(s, &w, &coarse, centre);
+	}
+	classes_join(s, h, centre, part);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_CODECS_SIMD_LADDER_KERN_H
+#define KVCACHEFS_CODECS_SIMD_LADDER_KERN_H
+/*
+ * The inner loops of the ladder codecs (codecs/ladder.h has the format), one table
+ * of functions per instruction set. All tables give identical bytes. They work
+ * on a block, 8 lines of 64 lanes; lanes beyond those of the block hold
+ * anything. Integers wrap at 16 bits. Nothing is read or written but the block
+ * and what is named, whatever the data; no function fails.
+ *
+ * ord() of a pattern p: p ^ (p >> 15 ? 0x7fff : 0) as int16, its own inverse.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LADDER_LANES 64u
+#define LADDER_LINES 8u
+#define LADDER_PLANES_MAX 11u /* of the exact layer: f16's 11, bf16's 8 */
+#define LADDER_SLACK 64u      /* bytes behind an input that may be read */
+#define LADDER_CLASSES_MAX 16u
+
+/* A strip: what the lanes of a block have in common with those of the next. */
+struct ladder_desc {
+	uint64_t plane[8];   /* bit l: lane l has codes of more than p bits */
+	int16_t bias[64];    /* code of k = 0; 0 without codes */
+	int16_t z[64];
+	int16_t draw[2][64]; /* how far k = 1 and more are drawn towards 0 */
+	uint8_t escape[64];  /* code of an escape; 255 without codes, beyond the lanes */
+	uint8_t lanes;       /* 1..64 */
+	uint8_t n_streams;
+	struct ladder_stream {
+		uint64_t mask;       /* lanes of this class */
+		uint8_t class, digit; /* 1, 2, 4, 8: bits of a digit */
+	} stream[LADDER_CLASSES_MAX];
+} __attribute__((aligned(64)));
+
+struct ladder_block {
+	uint8_t code[LADDER_LINES][LADDER_LANES];
+	int16_t t[LADDER_LINES][LADDER_LANES];
+	uint16_t pat[LADDER_LINES][LADDER_LANES];
+	uint64_t skip[LADDER_LINES]; /* encoder: lanes without a value of their own */
+	uint8_t count[LADDER_LINES]; /* lanes with an element */
+	const int16_t *z;            /* of line 0 */
+	unsigned z_step;             /* from a line's to the next one's */
+} __attribute__((aligned(64)));
+
+/* From indices to values of one level. */
+struct ladder_level {
+	bool f16;                /* else bf16 */
+	int8_t e;                /* D = 2^e */
+	uint8_t shift;           /* bits of t that are missing */
+	bool draw;               /* all are, so that t is k */
+	int16_t add;             /* cell = (t << shift) + add + z */
+	uint8_t n_planes;        /* of the exact layer */
+	uint16_t limit[LADDER_PLANES_MAX]; /* plane p: 0 < |i| <= limit[p] */
+};
+
+/* Reads bits from their low end; 8 bytes behind the last one can be read. */
+struct ladder_bits {
+	const uint8_t *p;
+	uint64_t at; /* bits */
+};
+/* Writes them; up to 8 bytes behind the last one are overwritten. */
+struct ladder_bits_out {
+	uint8_t *p;    /* next byte */
+	uint64_t acc;  /* bits not yet stored */
+	unsigned n;    /* how many, 0..63 */
+};
+
+struct ladder_kern {
+	/* Layer 0 to codes, and back. Bytes read or written; LADDER_SLACK more may
+	 * be touched. Lanes without codes get 0. */
+	size_t (*unpack_fix)(const struct ladder_desc *d, const uint8_t *src,
+			     struct ladder_block *b);
+	size_t (*pack_fix)(const struct ladder_desc *d, const struct ladder_block *b,
+			   uint8_t *dst);
+	/* The same with a stream per class; advances those in use. */
+	void (*unpack_huf)(const struct ladder_desc *d,
+			   const uint8_t *stream[LADDER_CLASSES_MAX], struct ladder_block *b);
+	void (*pack_huf)(const struct ladder_desc *d, const struct ladder_block *b,
+			 uint8_t *stream[LADDER_CLASSES_MAX]);
+	/* Codes to k in t; escapes are taken from esc, of which there are 512 (and
+	 * slack) whether used or not. How many were used. */
+	size_t (*index)(const struct ladder_desc *d, const int16_t *esc, struct ladder_block *b);
+	/* t to codes of k = t >> low; escapes are written, how many. */
+	size_t (*codes)(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
+			int16_t *esc);
+	/* t = t << bits | digit; @lanes bytes, bits times. */
+	void (*refine)(unsigned bits, const uint8_t *src, unsigned lanes, struct ladder_block *b);
+	/* The digits at bit @low of t. */
+	void (*digits)(unsigned bits, unsigned low, unsigned lanes, const struct ladder_block *b,
+		       uint8_t *dst);
+	/* t to patterns. */
+	void (*values)(const struct ladder_level *v, const struct ladder_desc *d,
+		       struct ladder_block *b);
+	/* t, in full, and the exact layer to patterns. Reads at most 8 x 64 x
+	 * n_planes bits; patterns of cell 0 from @zeros, 512 and slack. How many. */
+	size_t (*exact)(const struct ladder_level *v, struct ladder_bits *bits,
+			const uint16_t *zeros, struct ladder_block *b);
+	/* The inverse: patterns to the exact layer. Lanes in skip get 0. */
+	size_t (*exact_put)(const struct ladder_level *v, const struct ladder_block *b,
+			    struct ladder_bits_out *bits, uint16_t *zeros);
+	/* Patterns to cells i in t; sets skip's bits (they are kept) where there is
+	 * none: not finite, or |i| too large. There t is 0. */
+	void (*cells)(const struct ladder_level *v, struct ladder_block *b);
+	/* t = i - z - add; -add where skip says. */
+	void (*centre)(const struct ladder_level *v, struct ladder_block *b);
+};
+
+extern const struct ladder_kern ladder_kern_portable;
+#ifdef KVFS_SIMD
+extern const struct ladder_kern ladder_kern_avx2;
+extern const struct ladder_kern ladder_kern_avx512;
+#endif
+
+#define LADDER_CELL_LIMIT 16383.0f /* |x / D| from which there is no cell */
+
+#endif

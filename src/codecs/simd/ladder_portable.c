@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The ladder kernels in plain C: what the SIMD versions must give. Loops over
+ * the 64 lanes are written for the vectoriser; codes and digits go eight lanes
+ * at a time through 64-bit words, which no shift here mixes after masking.
+ */
+#include <string.h>
+
+#include "base/le.h"
+#include "codecs/simd/ladder_kern.h"
+
+#define EACH(byte) (0x0101010101010101ull * (byte))
+
+static uint32_t bits_of(float f)
+{
+	uint32_t u;
+
+	memcpy(&u, &f, 4);
+	return u;
+}
+
+static float float_of(uint32_t u)
+{
+	float f;
+
+	memcpy(&f, &u, 4);
+	return f;
+}
+
+/* 2^e, -126 <= e <= 127. */
+static float power(int e)
+{
+	return float_of((uint32_t)(e + 127) << 23);
+}
+
+/* ---- layer 0 ------------------------------------------------------------- */
+
+/* Spreads one byte per lane of mask; 0 elsewhere. */
+static size_t spread(const uint8_t *src, uint64_t mask, uint8_t to[64])
+{
+	size_t n = 0;
+
+	if (mask == ~0ull) {
+		memcpy(to, src, 64);
+		return 64;
+	}
+	memset(to, 0, 64);
+	for (; mask; mask &= mask - 1)
+		to[__builtin_ctzll(mask)] = src[n++];
+	return n;
+}
+
+static size_t gather(const uint8_t from[64], uint64_t mask, uint8_t *dst)
+{
+	size_t n = 0;
+
+	if (mask == ~0ull) {
+		memcpy(dst, from, 64);
+		return 64;
+	}
+	for (; mask; mask &= mask - 1)
+		dst[n++] = from[__builtin_ctzll(mask)];
+	return n;
+}
+
+static size_t unpack_fix(const struct ladder_desc *d, const uint8_t *src, struct ladder_block *b)
+{
+	const uint8_t *at = src;
+	uint8_t plane[64];
+
+	memset(b->code, 0, sizeof(b->code));
+	for (unsigned p = 0; p < 8 && d->plane[p]; p++) {
+		at += spread(at, d->plane[p], plane);
+		for (unsigned l = 0; l < 64; l += 8) {
+			uint64_t v = le64_get(plane + l);
+
+			for (unsigned j = 0; j < 8; j++) {
+				uint8_t *to = b->code[j] + l;
+
+				le64_put(to, le64_get(to) | (v >> j & EACH(1ull)) << p);
+			}
+		}
+	}
+	return (size_t)(at - src);
+}
+
+static size_t pack_fix(const struct ladder_desc *d, const struct ladder_block *b, uint8_t *dst)
+{
+	uint8_t *at = dst, plane[64];
+
+	for (unsigned p = 0; p < 8 && d->plane[p]; p++) {
+		for (unsigned l = 0; l < 64; l += 8) {
+			uint64_t v = 0;
+
+			for (unsigned j = 0; j < 8; j++)
+				v |= (le64_get(b->code[j] + l) >> p & EACH(1ull)) << j;
+			le64_put(plane + l, v);
+		}
+		at += gather(plane, d->plane[p], at);
+	}
+	return (size_t)(at - dst);
+}
+
+static void unpack_huf(const struct ladder_desc *d, const uint8_t *stream[LADDER_CLASSES_MAX],
+		       struct ladder_block *b)
+{
+	memset(b->code, 0, sizeof(b->code));
+	for (unsigned i = 0; i < d->n_streams; i++) {
+		const struct ladder_stream *s = &d->stream[i];
+		unsigned per = 8 / s->digit;
+		uint64_t low = EACH((1ull << s->digit) - 1);
+		uint8_t plane[64];
+
+		for (unsigned j = 0; j < 8; j++) {
+			if (j % per == 0)
+				stream[s->class] += spread(stream[s->class], s->mask, plane);
+			for (unsigned l = 0; l < 64; l += 8) {
+				uint64_t v = le64_get(plane + l) >> j % per * s->digit & low;
+
+				le64_put(b->code[j] + l, le64_get(b->code[j] + l) | v);
+			}
+		}
+	}
+}
+
+static void pack_huf(const struct ladder_desc *d, const struct ladder_block *b,
+		     uint8_t *stream[LADDER_CLASSES_MAX])
+{
+	for (unsigned i = 0; i < d->n_streams; i++) {
+		const struct ladder_stream *s = &d->stream[i];
+		unsigned per = 8 / s->digit;
+		uint64_t low = EACH((1ull << s->digit) - 1);
+		uint8_t plane[64];
+
+		for (unsigned j = 0; j < 8; j += per) {
+			for (unsigned l = 0; l < 64; l += 8) {
+				uint64_t v = 0;
+
+				for (unsigned m = 0; m < per; m++)
+					v |= (le64_get(b->code[j + m] + l) & low) << m * s->digit;
+				le64_put(plane + l, v);
+			}
+			stream[s->class] += gather(plane, s->mask, stream[s->class]);
+		}
+	}
+}
+
+static size_t index_portable(const struct ladder_desc *d, const int16_t *esc,
+			     struct ladder_block *b)
+{
+	size_t n = 0;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		unsigned any = 0;
+
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			b->t[j][l] = (int16_t)(b->code[j][l] - d->bias[l]);
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			any += b->code[j][l] == d->escape[l];
+		for (unsigned l = 0; any && l < LADDER_LANES; l++)
+			if (b->code[j][l] == d->escape[l]) {
+				b->t[j][l] = esc[n++];
+				any--;
+			}
+	}
+	return n;
+}
+
+static size_t codes_portable(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
+			     int16_t *esc)
+{
+	size_t n = 0;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		for (unsigned l = 0; l < d->lanes; l++) {
+			int k = b->t[j][l] >> low, code = k + d->bias[l];
+
+			if (!(d->plane[0] >> l & 1)) {
+				b->code[j][l] = 0;
+			} else if (code < 0 || code >= d->escape[l]) {
+				b->code[j][l] = d->escape[l];
+				esc[n++] = (int16_t)k;
+			} else {
+				b->code[j][l] = (uint8_t)code;
+			}
+		}
+	return n;
+}
+
+/* ---- refinements --------------------------------------------------------- */
+
+static void refine_portable(unsigned bits, const uint8_t *src, unsigned lanes,
+			    struct ladder_block *b)
+{
+	unsigned per = 8 / bits, mask = (1u << bits) - 1;
+	uint8_t in[64] = { 0 };
+
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		unsigned down = j % per * bits;
+
+		if (down == 0) {
+			memcpy(in, src, lanes);
+			src += lanes;
+		}
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			b->t[j][l] = (int16_t)((uint16_t)b->t[j][l] << bits |
+					       (in[l] >> down & mask));
+	}
+}
+
+static void digits_portable(unsigned bits, unsigned low, unsigned lanes,
+			    const struct ladder_block *b, uint8_t *dst)
+{
+	unsigned per = 8 / bits, mask = (1u << bits) - 1;
+
+	for (unsigned s = 0; s < bits; s++, dst += lanes) {
+		uint8_t v[64] = { 0 };
+
+		for (unsigned m = 0; m < per; m++)
+			for (unsigned l = 0; l < LADDER_LANES; l++)
+				v[l] |= (uint8_t)((b->t[s * per + m][l] >> low & mask)
+						  << m * bits);
+		memcpy(dst, v, lanes);
+	}
+}
+
+/* ---- values -------------------------------------------------------------- */
+
+/* To the nearest, ties to even. The value is 0 or normal. */
+static inline uint16_t to_bf16(float f)
+{
+	uint32_t u = bits_of(f);
+
+	return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+/* The same; |f| < 2^16, f16 denormals included. */
+static inline uint16_t to_f16(float f)
+{
+	uint32_t u = bits_of(f), sign = u >> 16 & 0x8000;
+
+	u &= 0x7fffffff;
+	if (u < 0x38800000) /* the addition rounds */
+		u = bits_of(float_of(u) + 0.5f) - bits_of(0.5f);
+	else
+		u = (u - (112u << 23) + 0xfff + (u >> 13 & 1)) >> 13;
+	return (uint16_t)(sign | u);
+}
+
+/* The cells: (t << shift) + add + z, drawn towards z where t is k. */
+static inline void points(const struct ladder_level *v, const struct ladder_desc *d,
+			  const struct ladder_block *b, unsigned j, int16_t q[64])
+{
+	const int16_t *t = b->t[j], *z = b->z + j * b->z_step;
+
+	for (unsigned l = 0; l < LADDER_LANES; l++)
+		q[l] = (int16_t)(((uint16_t)t[l] << v->shift) + v->add + z[l]);
+	if (!v->draw)
+		return;
+	for (unsigned l = 0; l < LADDER_LANES; l++) {
+		int by = t[l] > 1 || t[l] < -1 ? d->draw[1][l] : d->draw[0][l];
+
+		q[l] = (int16_t)(q[l] + (t[l] < 0 ? by : 0) - (t[l] > 0 ? by : 0));
+	}
+}
+
+static void values_portable(const struct ladder_level *v, const struct ladder_desc *d,
+			    struct ladder_block *b)
+{
+	float step = power(v->e);
+	int16_t q[64];
+
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		points(v, d, b, j, q);
+		if (v->f16)
+			for (unsigned l = 0; l < LADDER_LANES; l++)
+				b->pat[j][l] = to_f16((float)q[l] * step);
+		else
+			for (unsigned l = 0; l < LADDER_LANES; l++)
+				b->pat[j][l] = to_bf16((float)q[l] * step);
+	}
+}
+
+/* ---- the exact layer ----------------------------------------------------- */
+
+/* ord of the first pattern that is not below f (not 0, and normal as f32). */
+static inline int16_t first_bf16(float f)
+{
+	uint32_t u = bits_of(f), sign = 0 - (u >> 31);
+
+	u += 0xffff & ~sign;
+	return (int16_t)(u >> 16 ^ (sign & 0x7fff));
+}
+
+static inline int16_t first_f16(float f)
+{
+	uint32_t u = bits_of(f), sign = u >> 16 & 0x8000, up = sign ? 0 : 1;
+
+	u &= 0x7fffffff;
+	if (u < 0x38800000) {
+		float units = float_of(u) * 16777216.0f;
+
+		u = (uint32_t)units;
+		u += up && (float)u < units;
+	} else {
+		u = (u - (112u << 23) + (up ? 0x1fff : 0)) >> 13;
+	}
+	return (int16_t)(sign ? (u | 0x8000) ^ 0x7fff : u);
+}
+
+static void first_patterns(const struct ladder_level *v, const int16_t i[64], int16_t lo[64])
+{
+	float half = power(v->e - 1);
+
+	if (v->f16)
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			lo[l] = first_f16((float)(2 * i[l] - 1) * half);
+	else
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			lo[l] = first_bf16((float)(2 * i[l] - 1) * half);
+}
+
+static inline uint64_t lanes_below(unsigned n)
+{
+	return n >= 64 ? ~0ull : (1ull << n) - 1;
+}
+
+/* Lanes with a bit in a plane; those of cell 0. */
+static inline uint64_t lanes_within(const uint16_t size[64], unsigned limit)
+{
+	uint64_t m = 0;
+
+	for (unsigned l = 0; l < LADDER_LANES; l++)
+		m |= (uint64_t)(size[l] <= limit) << l;
+	return m;
+}
+
+static void sizes(const int16_t i[64], uint16_t size[64])
+{
+	for (unsigned l = 0; l < LADDER_LANES; l++)
+		size[l] = (uint16_t)(i[l] < 0 ? -i[l] : i[l]);
+}
+
+static uint64_t bits_get(const struct ladder_bits *b)
+{
+	const uint8_t *p = b->p + b->at / 8;
+	unsigned by = b->at % 8;
+
+	return le64_get(p) >> by | (uint64_t)p[8] << 1 << (63 - by);
+}
+
+static size_t exact_line(const struct ladder_level *v, struct ladder_bits *bits,
+			 const uint16_t *zeros, struct ladder_block *b, unsigned j)
+{
+	uint64_t valid = lanes_below(b->count[j]), zero;
+	int16_t q[64], lo[64];
+	uint16_t size[64];
+	size_t n = 0;
+
+	points(v, NULL, b, j, q);
+	sizes(q, size);
+	first_patterns(v, q, lo);
+	zero = lanes_within(size, 0) & valid;
+	for (unsigned p = 0; p < v->n_planes; p++) {
+		uint64_t m = lanes_within(size, v->limit[p]) & valid & ~zero, word;
+
+		word = bits_get(bits);
+		bits->at += (unsigned)__builtin_popcountll(m);
+		for (; m; m &= m - 1, word >>= 1)
+			lo[__builtin_ctzll(m)] = (int16_t)(lo[__builtin_ctzll(m)] +
+							   (int)((word & 1) << p));
+	}
+	for (unsigned l = 0; l < LADDER_LANES; l++)
+		b->pat[j][l] = (uint16_t)(lo[l] ^ (lo[l] < 0 ? 0x7fff : 0));
+	for (; zero; zero &= zero - 1)
+		b->pat[j][__builtin_ctzll(zero)] = zeros[n++];
+	return n;
+}
+
+static size_t exact_portable(const struct ladder_level *v, struct ladder_bits *bits,
+			     const uint16_t *zeros, struct ladder_block *b)
+{
+	size_t n = 0;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		if (b->count[j])
+			n += exact_line(v, bits, zeros + n, b, j);
+	return n;
+}
+
+static inline void bits_put(struct ladder_bits_out *o, uint64_t v, unsigned n)
+{
+	o->acc |= v << o->n;
+	if (o->n + n >= 64) {
+		le64_put(o->p, o->acc);
+		o->p += 8;
+		o->acc = o->n ? v >> (64 - o->n) : 0;
+		o->n += n - 64;
+	} else {
+		o->n += n;
+	}
+}
+
+static size_t exact_put_portable(const struct ladder_level *v, const struct ladder_block *b,
+				 struct ladder_bits_out *bits, uint16_t *zeros)
+{
+	size_t n = 0;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		uint64_t valid = lanes_below(b->count[j]), zero;
+		uint16_t size[64], rest[64];
+		int16_t q[64], lo[64];
+
+		if (!valid)
+			continue;
+		points(v, NULL, b, j, q);
+		sizes(q, size);
+		first_patterns(v, q, lo);
+		zero = lanes_within(size, 0) & valid;
+		for (unsigned l = 0; l < LADDER_LANES; l++) {
+			uint16_t p = b->pat[j][l];
+
+			rest[l] = (uint16_t)((p ^ (p >> 15 ? 0x7fff : 0)) - lo[l]);
+			if (b->skip[j] >> l & 1)
+				rest[l] = 0;
+		}
+		for (unsigned p = 0; p < v->n_planes; p++) {
+			uint64_t m = lanes_within(size, v->limit[p]) & valid & ~zero, word = 0;
+			unsigned got = 0;
+
+			for (; m; m &= m - 1)
+				word |= (uint64_t)(rest[__builtin_ctzll(m)] >> p & 1) << got++;
+			if (got)
+				bits_put(bits, word, got);
+		}
+		for (; zero; zero &= zero - 1) {
+			unsigned l = (unsigned)__builtin_ctzll(zero);
+
+			zeros[n++] = b->skip[j] >> l & 1 ? 0 : b->pat[j][l];
+		}
+	}
+	return n;
+}
+
+/* ---- cells --------------------------------------------------------------- */
+
+static void cells_portable(const struct ladder_level *v, struct ladder_block *b)
+{
+	float back = power(-v->e);
+
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		uint8_t bad[64];
+		float y[64];
+
+		for (unsigned l = 0; l < LADDER_LANES; l++) {
+			uint32_t p = b->pat[j][l], mag = p & 0x7fff;
+
+			if (v->f16) /* no cell: beyond the limit with every step */
+				y[l] = mag >= 0x7c00 ? 1e30f : float_of(mag << 13) * 0x1p112f * back;
+			else
+				y[l] = float_of(mag << 16) * back;
+			y[l] = p >> 15 ? -y[l] : y[l];
+			bad[l] = !(y[l] < LADDER_CELL_LIMIT && y[l] > -LADDER_CELL_LIMIT);
+			y[l] = bad[l] ? 0 : y[l] + 0.5f;
+			b->t[j][l] = (int16_t)((int)y[l] - ((float)(int)y[l] > y[l]));
+		}
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			b->skip[j] |= (uint64_t)bad[l] << l;
+	}
+}
+
+static void centre_portable(const struct ladder_level *v, struct ladder_block *b)
+{
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		const int16_t *z = b->z + j * b->z_step;
+
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			b->t[j][l] = (int16_t)((b->skip[j] >> l & 1 ? 0 : b->t[j][l] - z[l]) -
+					       v->add);
+	}
+}
+
+const struct ladder_kern ladder_kern_portable = {
+	.unpack_fix = unpack_fix,
+	.pack_fix = pack_fix,
+	.unpack_huf = unpack_huf,
+	.pack_huf = pack_huf,
+	.index = index_portable,
+	.codes = codes_portable,
+	.refine = refine_portable,
+	.digits = digits_portable,
+	.values = values_portable,
+	.exact = exact_portable,
+	.exact_put = exact_put_portable,
+	.cells = cells_portable,
+	.centre = centre_portable,
+};
