@@ -328,7 +328,8 @@ static void same_after_file(struct fixture *f, const char *dir, enum dtype d, en
 static void truncate_and_shadow(const struct tiny *t)
 {
 	double err2[8] = { 0 }, ref2[8] = { 0 };
-	const struct quant q = { QUANT_WINDOW, 0, 4, 100 };
+	const struct quant q = { .kind = QUANT_DROP, .sinks = 4, .recent = 100,
+				 .drop = { .method = DROP_WINDOW, .sinks = 4, .recent = 100 } };
 	struct fixture f;
 	struct kv *kv, *small, *copy;
 	struct pool *pool;
