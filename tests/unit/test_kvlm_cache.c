@@ -450,14 +450,14 @@ Test(kvlm_json, strings_are_decoded_and_printed)
 	uint64_t u = 0;
 	FILE *f = fmemopen(out, sizeof(out), "w");
 
-	cr_assert(json_expect(&j, '{'));
-	cr_assert(json_next(&j, '}', &first) && json_key(&j, key, sizeof(key), NULL));
+	cr_assert(kjson_expect(&j, '{'));
+	cr_assert(kjson_next(&j, '}', &first) && kjson_key(&j, key, sizeof(key), NULL));
 	cr_assert_str_eq(key, "a\xc3\xa9\xf0\x9f\x98\x80\n");
-	cr_assert(json_skip(&j));
-	cr_assert(json_next(&j, '}', &first) && json_key(&j, key, sizeof(key), NULL));
-	cr_assert(json_u64(&j, &u) && u == 7);
-	cr_assert(!json_next(&j, '}', &first) && !j.failed && !json_peek(&j));
-	json_print_str(f, "q\"\n\xff\xc3\xa9", 6);
+	cr_assert(kjson_skip(&j));
+	cr_assert(kjson_next(&j, '}', &first) && kjson_key(&j, key, sizeof(key), NULL));
+	cr_assert(kjson_u64(&j, &u) && u == 7);
+	cr_assert(!kjson_next(&j, '}', &first) && !j.failed && !kjson_peek(&j));
+	kjson_print_str(f, "q\"\n\xff\xc3\xa9", 6);
 	fclose(f);
 	cr_assert_str_eq(out, "\"q\\\"\\u000a\\u00ff\xc3\xa9\"");
 }
@@ -468,6 +468,6 @@ Test(kvlm_json, nesting_is_bounded)
 	struct json j = { deep, deep + sizeof(deep), false };
 
 	memset(deep, '[', sizeof(deep));
-	cr_assert(!json_skip(&j));
+	cr_assert(!kjson_skip(&j));
 	cr_assert(j.failed);
 }

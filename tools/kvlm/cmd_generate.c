@@ -58,7 +58,7 @@ static void print_text(const struct vocab *v, const int32_t *ids, uint32_t n, bo
 	for (uint32_t i = 0; text && i < n; i++)
 		len += vocab_decode(v, ids[i], text + len, 64);
 	if (json)
-		json_print_str(stdout, text ? text : "", len);
+		kjson_print_str(stdout, text ? text : "", len);
 	else
 		fwrite(text, 1, len, stdout);
 	free(text);

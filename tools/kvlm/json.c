@@ -12,7 +12,7 @@ static bool fail(struct json *j)
 	return false;
 }
 
-char json_peek(struct json *j)
+char kjson_peek(struct json *j)
 {
 	while (j->p < j->end && strchr(" \t\r\n", *j->p) && *j->p)
 		j->p++;
@@ -25,17 +25,17 @@ char json_peek(struct json *j)
 	return isalpha((unsigned char)*j->p) ? 'a' : '?';
 }
 
-bool json_expect(struct json *j, char c)
+bool kjson_expect(struct json *j, char c)
 {
-	if (json_peek(j) != c)
+	if (kjson_peek(j) != c)
 		return fail(j);
 	j->p++;
 	return true;
 }
 
-bool json_next(struct json *j, char close, bool *first)
+bool kjson_next(struct json *j, char close, bool *first)
 {
-	char c = json_peek(j);
+	char c = kjson_peek(j);
 
 	if (j->failed)
 		return false;
@@ -47,9 +47,9 @@ bool json_next(struct json *j, char close, bool *first)
 		*first = false;
 		return c ? true : fail(j);
 	}
-	if (!json_expect(j, ','))
+	if (!kjson_expect(j, ','))
 		return false;
-	c = json_peek(j);
+	c = kjson_peek(j);
 	return c && c != close ? true : fail(j);
 }
 
@@ -127,11 +127,11 @@ static bool escape(struct json *j, char *out, size_t *ret_len)
 	return true;
 }
 
-bool json_string(struct json *j, char *out, size_t cap, size_t *ret_len)
+bool kjson_string(struct json *j, char *out, size_t cap, size_t *ret_len)
 {
 	size_t len = 0;
 
-	if (!json_expect(j, '"'))
+	if (!kjson_expect(j, '"'))
 		return false;
 	while (j->p < j->end && *j->p != '"') {
 		char bytes[4];
@@ -156,11 +156,11 @@ bool json_string(struct json *j, char *out, size_t cap, size_t *ret_len)
 	return true;
 }
 
-bool json_raw_string(struct json *j, const char **ret, size_t *ret_len)
+bool kjson_raw_string(struct json *j, const char **ret, size_t *ret_len)
 {
 	const char *q;
 
-	if (!json_expect(j, '"'))
+	if (!kjson_expect(j, '"'))
 		return false;
 	q = memchr(j->p, '"', (size_t)(j->end - j->p));
 	if (!q || memchr(j->p, '\\', (size_t)(q - j->p)))
@@ -171,16 +171,16 @@ bool json_raw_string(struct json *j, const char **ret, size_t *ret_len)
 	return true;
 }
 
-bool json_key(struct json *j, char *out, size_t cap, size_t *ret_len)
+bool kjson_key(struct json *j, char *out, size_t cap, size_t *ret_len)
 {
-	return json_string(j, out, cap, ret_len) && json_expect(j, ':');
+	return kjson_string(j, out, cap, ret_len) && kjson_expect(j, ':');
 }
 
-bool json_u64(struct json *j, uint64_t *ret)
+bool kjson_u64(struct json *j, uint64_t *ret)
 {
 	uint64_t u = 0;
 
-	if (json_peek(j) != '0' || *j->p == '-')
+	if (kjson_peek(j) != '0' || *j->p == '-')
 		return fail(j);
 	while (j->p < j->end && isdigit((unsigned char)*j->p))
 		if (__builtin_mul_overflow(u, 10, &u) ||
@@ -192,13 +192,13 @@ bool json_u64(struct json *j, uint64_t *ret)
 	return true;
 }
 
-bool json_double(struct json *j, double *ret)
+bool kjson_double(struct json *j, double *ret)
 {
 	char text[64];
 	size_t n = 0;
 	char *end;
 
-	if (json_peek(j) != '0')
+	if (kjson_peek(j) != '0')
 		return fail(j);
 	while (j->p < j->end && n + 1 < sizeof(text) &&
 	       (isalnum((unsigned char)*j->p) || strchr("+-.", *j->p)) && *j->p)
@@ -227,22 +227,22 @@ static bool skip(struct json *j, int depth)
 {
 	bool first = true;
 	double d;
-	char c = json_peek(j);
+	char c = kjson_peek(j);
 
 	if (depth > JSON_DEPTH)
 		return fail(j);
 	switch (c) {
 	case '"':
-		return json_string(j, NULL, 0, NULL);
+		return kjson_string(j, NULL, 0, NULL);
 	case '0':
-		return json_double(j, &d);
+		return kjson_double(j, &d);
 	case 'a':
 		return skip_word(j);
 	case '{':
 	case '[':
 		j->p++;
-		while (json_next(j, c == '{' ? '}' : ']', &first)) {
-			if (c == '{' && !json_key(j, NULL, 0, NULL))
+		while (kjson_next(j, c == '{' ? '}' : ']', &first)) {
+			if (c == '{' && !kjson_key(j, NULL, 0, NULL))
 				return false;
 			if (!skip(j, depth + 1))
 				return false;
@@ -253,7 +253,7 @@ static bool skip(struct json *j, int depth)
 	}
 }
 
-bool json_skip(struct json *j)
+bool kjson_skip(struct json *j)
 {
 	return skip(j, 0);
 }
@@ -280,7 +280,7 @@ static size_t utf8_len(const char *s, size_t len)
 	return n;
 }
 
-void json_print_str(FILE *f, const char *s, size_t len)
+void kjson_print_str(FILE *f, const char *s, size_t len)
 {
 	fputc('"', f);
 	for (size_t i = 0; i < len;) {

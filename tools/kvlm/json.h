@@ -19,27 +19,27 @@ struct json {
 };
 
 /* What comes next: one of { } [ ] : , " 0 (a number) a (a word) or 0 at the end. */
-char json_peek(struct json *j);
+char kjson_peek(struct json *j);
 /* Consumes the character, or fails. */
-bool json_expect(struct json *j, char c);
+bool kjson_expect(struct json *j, char c);
 /*
  * In an object or array whose opening was consumed: true when another member
  * follows (a comma is consumed where one must be), false after the closing
  * @close was consumed. @first is true for the first call and cleared.
  */
-bool json_next(struct json *j, char close, bool *first);
-/* A member's name and its colon. Result as json_string. */
-bool json_key(struct json *j, char *out, size_t cap, size_t *ret_len);
+bool kjson_next(struct json *j, char close, bool *first);
+/* A member's name and its colon. Result as kjson_string. */
+bool kjson_key(struct json *j, char *out, size_t cap, size_t *ret_len);
 /* A string, decoded to UTF-8 and NUL-terminated, cut to @cap - 1 bytes;
  * *ret_len (may be NULL) is its whole length. */
-bool json_string(struct json *j, char *out, size_t cap, size_t *ret_len);
+bool kjson_string(struct json *j, char *out, size_t cap, size_t *ret_len);
 /* A string's raw bytes, without unescaping; fails if it contains an escape. */
-bool json_raw_string(struct json *j, const char **ret, size_t *ret_len);
-bool json_u64(struct json *j, uint64_t *ret);
-bool json_double(struct json *j, double *ret);
-bool json_skip(struct json *j);
+bool kjson_raw_string(struct json *j, const char **ret, size_t *ret_len);
+bool kjson_u64(struct json *j, uint64_t *ret);
+bool kjson_double(struct json *j, double *ret);
+bool kjson_skip(struct json *j);
 
 /* Prints a string as JSON; bytes that are not UTF-8 as \u00xx. */
-void json_print_str(FILE *f, const char *s, size_t len);
+void kjson_print_str(FILE *f, const char *s, size_t len);
 
 #endif

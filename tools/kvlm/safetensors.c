@@ -46,20 +46,20 @@ static int parse_metadata(struct header *h)
 	char key[MAX_NAME], value[32];
 	bool first = true;
 
-	if (!json_expect(&h->j, '{'))
+	if (!kjson_expect(&h->j, '{'))
 		return bad(h->m, "malformed metadata");
-	while (json_next(&h->j, '}', &first)) {
-		if (!json_key(&h->j, key, sizeof(key), NULL))
+	while (kjson_next(&h->j, '}', &first)) {
+		if (!kjson_key(&h->j, key, sizeof(key), NULL))
 			break;
 		if (!strcmp(key, "tokens")) {
-			json_raw_string(&h->j, &h->tokens, &h->tokens_len);
+			kjson_raw_string(&h->j, &h->tokens, &h->tokens_len);
 		} else if (!strcmp(key, "positions")) {
-			json_raw_string(&h->j, &h->positions, &h->positions_len);
+			kjson_raw_string(&h->j, &h->positions, &h->positions_len);
 		} else if (!strcmp(key, "model")) {
-			if (json_string(&h->j, value, sizeof(value), NULL))
+			if (kjson_string(&h->j, value, sizeof(value), NULL))
 				h->c->model = strtoull(value, NULL, 16);
 		} else {
-			json_string(&h->j, NULL, 0, NULL);
+			kjson_string(&h->j, NULL, 0, NULL);
 		}
 	}
 	return h->j.failed ? bad(h->m, "malformed metadata") : 0;
@@ -70,10 +70,10 @@ static bool parse_numbers(struct json *j, uint64_t *out, size_t n)
 	bool first = true;
 	size_t i = 0;
 
-	if (!json_expect(j, '['))
+	if (!kjson_expect(j, '['))
 		return false;
-	while (json_next(j, ']', &first)) {
-		if (i == n || !json_u64(j, &out[i]))
+	while (kjson_next(j, ']', &first)) {
+		if (i == n || !kjson_u64(j, &out[i]))
 			return false;
 		i++;
 	}
@@ -108,13 +108,13 @@ static int parse_tensor_object(struct header *h, struct tensor *t)
 	unsigned have = 0;
 
 	t->dtype = -1;
-	if (!json_expect(&h->j, '{'))
+	if (!kjson_expect(&h->j, '{'))
 		return bad(h->m, "malformed tensor");
-	while (json_next(&h->j, '}', &first)) {
-		if (!json_key(&h->j, key, sizeof(key), NULL))
+	while (kjson_next(&h->j, '}', &first)) {
+		if (!kjson_key(&h->j, key, sizeof(key), NULL))
 			break;
 		if (!strcmp(key, "dtype")) {
-			if (!json_string(&h->j, text, sizeof(text), NULL))
+			if (!kjson_string(&h->j, text, sizeof(text), NULL))
 				break;
 			for (int i = 0; i < DTYPES_; i++)
 				if (!strcmp(text, st_dtypes[i]))
@@ -245,16 +245,16 @@ static int parse_header(struct header *h)
 	bool first = true;
 	int r = 0;
 
-	if (!json_expect(&h->j, '{'))
+	if (!kjson_expect(&h->j, '{'))
 		return bad(h->m, "the header is not a JSON object");
-	while (!r && json_next(&h->j, '}', &first)) {
-		if (!json_key(&h->j, name, sizeof(name), NULL))
+	while (!r && kjson_next(&h->j, '}', &first)) {
+		if (!kjson_key(&h->j, name, sizeof(name), NULL))
 			break;
 		r = strcmp(name, "__metadata__") ? add_tensor(h, name) : parse_metadata(h);
 	}
 	if (r)
 		return r;
-	if (h->j.failed || json_peek(&h->j))
+	if (h->j.failed || kjson_peek(&h->j))
 		return bad(h->m, "malformed header");
 	if (!h->seen || h->seen != 2u * h->c->n_layer)
 		return bad(h->m, "tensors are missing");
@@ -295,7 +295,7 @@ static void print_metadata(FILE *f, const struct cache_desc *d)
 		(unsigned long long)d->model);
 	if (d->note) {
 		fputs("\"note\":", f);
-		json_print_str(f, d->note, strlen(d->note));
+		kjson_print_str(f, d->note, strlen(d->note));
 		fputc(',', f);
 	}
 	fputs("\"tokens\":\"", f);
