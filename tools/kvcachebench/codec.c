@@ -11,30 +11,20 @@
  * checked once per row, outside the measured time.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/sbuf.h"
-#include "base/units.h"
 #include "bench.h"
-#include "codec_input.h"
+#include "codec_options.h"
 #include "codec_report.h"
 #include "codecs/codec.h"
 
 #define ALIGN 64u
 #define SYNTHETIC_MAX (64u << 20)
-
-struct options {
-	struct input_options in;
-	uint64_t bytes; /* decoded size of the stream in DRAM */
-	unsigned rounds;
-	bool json, quiet_sched;
-	const char *only; /* codec name; NULL all */
-};
+#define QUALITY_MAX (64u << 20) /* of input, unless asked for */
 
 struct packed {
 	size_t off[CODEC_LADDER_LAYERS];
@@ -52,7 +42,7 @@ struct stream {
 };
 
 struct state {
-	const struct options *o;
+	const struct codec_options *o;
 	struct input in;
 	uint8_t *source;       /* the chunks, ALIGNed, copies times */
 	size_t *source_off;    /* per chunk, within one copy */
@@ -60,6 +50,7 @@ struct state {
 	uint8_t *buf;          /* warm, CODEC_CHUNK_MAX for each layer */
 	struct report_row rows[REPORT_ROWS_MAX];
 	size_t n_rows;
+	struct quality quality;
 };
 
 static size_t align_up(size_t x)
@@ -347,112 +338,6 @@ static int measure(struct state *s)
 	return r;
 }
 
-static void help(void)
-{
-	printf("Usage: kvcachebench codec [OPTION...] [FILE...]\n\n"
-	       "Ratio, encoding and decoding speed of each codec on one core, beside memcpy.\n"
-	       "FILEs are KV caches, cut as the filesystem cuts them; without any, synthetic\n"
-	       "values show the speeds (their ratios say nothing about caches).\n\n"
-	       "  --dtype=T      files without a recognised layout hold T: bf16, f16, f32,\n"
-	       "                 fp8_e4m3, fp8_e5m2; also the type of synthetic values\n"
-	       "  --row=BYTES    bytes of one token's row in such files\n"
-	       "  --skip=BYTES   bytes before the first row in such files\n"
-	       "  --layout=TEXT  a declaration as in user.kvcache.layout\n"
-	       "  --chunk=BYTES  chunk size aimed at (default 1M, at most 4M)\n"
-	       "  --bytes=BYTES  decoded size that a pass works through (default 256M)\n"
-	       "  --rounds=N     rounds (default 5)\n"
-	       "  --codec=NAME   this codec only, beside memcpy\n"
-	       "  --no-quiet     leave scheduling alone\n"
-	       "  --json         one JSON object instead of a table\n");
-}
-
-enum { OPT_DTYPE = 256, OPT_ROW, OPT_SKIP, OPT_LAYOUT, OPT_CHUNK, OPT_BYTES, OPT_ROUNDS, OPT_CODEC,
-       OPT_NO_QUIET, OPT_JSON, OPT_HELP };
-
-static const struct option long_options[] = {
-	{ "dtype", required_argument, NULL, OPT_DTYPE },
-	{ "row", required_argument, NULL, OPT_ROW },
-	{ "skip", required_argument, NULL, OPT_SKIP },
-	{ "layout", required_argument, NULL, OPT_LAYOUT },
-	{ "chunk", required_argument, NULL, OPT_CHUNK },
-	{ "bytes", required_argument, NULL, OPT_BYTES },
-	{ "rounds", required_argument, NULL, OPT_ROUNDS },
-	{ "codec", required_argument, NULL, OPT_CODEC },
-	{ "no-quiet", no_argument, NULL, OPT_NO_QUIET },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ NULL, 0, NULL, 0 },
-};
-
-/* A byte count within [min, max]. */
-static int parse_size(const char *s, uint64_t min, uint64_t max, uint64_t *ret)
-{
-	int r = units_parse_bytes(s, ret);
-
-	return r == 0 && (*ret < min || *ret > max) ? -ERANGE : r;
-}
-
-static int parse_option(int c, struct options *o)
-{
-	uint64_t v = 0;
-	int r = 0;
-
-	switch (c) {
-	case OPT_DTYPE:
-		o->in.dtype = elem_parse(optarg);
-		return o->in.dtype < 0 ? -EINVAL : 0;
-	case OPT_ROW:
-		r = parse_size(optarg, 1, CODEC_CHUNK_MAX, &v);
-		o->in.row_bytes = (uint32_t)v;
-		return r;
-	case OPT_SKIP:
-		return parse_size(optarg, 0, 1ull << 40, &o->in.skip_bytes);
-	case OPT_LAYOUT:
-		o->in.declared = optarg;
-		return 0;
-	case OPT_CHUNK:
-		r = parse_size(optarg, 4096, CODEC_CHUNK_MAX, &v);
-		o->in.chunk_bytes = (uint32_t)v;
-		return r;
-	case OPT_BYTES:
-		return parse_size(optarg, 1 << 20, 1ull << 40, &o->bytes);
-	case OPT_ROUNDS:
-		r = units_parse_u64(optarg, 1, BENCH_ROUNDS_MAX, &v);
-		o->rounds = (unsigned)v;
-		return r;
-	case OPT_CODEC:
-		o->only = optarg;
-		return 0;
-	case OPT_NO_QUIET:
-		o->quiet_sched = false;
-		return 0;
-	default:
-		o->json = true;
-		return 0;
-	}
-}
-
-/* 0 go on; 1 help was shown; -EINVAL, reported. */
-static int parse_options(int argc, char **argv, struct options *o)
-{
-	int c, i = 0;
-
-	while ((c = getopt_long(argc, argv, "h", long_options, &i)) != -1) {
-		if (c == 'h' || c == OPT_HELP) {
-			help();
-			return 1;
-		}
-		if (c == '?')
-			return -EINVAL;
-		if (parse_option(c, o) < 0) {
-			fprintf(stderr, "kvcachebench: bad value '%s' for --%s\n", optarg,
-				long_options[i].name);
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
 static void state_fini(struct state *s)
 {
 	for (size_t i = 0; i < s->n_rows; i++)
@@ -463,13 +348,21 @@ static void state_fini(struct state *s)
 	input_fini(&s->in);
 }
 
+static bool wants_quality(const struct state *s)
+{
+	if (s->in.synthetic || s->o->quality < 0)
+		return false;
+	return s->o->quality > 0 || s->decoded_bytes <= QUALITY_MAX;
+}
+
 static int run(struct state *s, int argc, char **argv)
 {
+	bool with_quality = false;
 	int r = 0;
 
-	for (int i = optind; i < argc && r == 0; i++)
-		r = input_add_file(&s->in, argv[i], &s->o->in);
-	if (optind == argc)
+	for (int i = s->o->first; i < argc && r == 0; i++)
+		r = input_add(&s->in, argv[i], &s->o->in);
+	if (s->o->first == argc)
 		r = input_add_synthetic(&s->in, &s->o->in,
 					s->o->bytes < SYNTHETIC_MAX ? s->o->bytes : SYNTHETIC_MAX);
 	if (r < 0)
@@ -484,23 +377,27 @@ static int run(struct state *s, int argc, char **argv)
 	}
 	if (r == 0)
 		r = measure(s);
+	if (r == 0 && wants_quality(s)) {
+		r = quality_measure(&s->in, &s->o->q, &s->quality);
+		with_quality = r == 0;
+		if (r == -ENODATA && s->o->quality == 0)
+			r = 0;
+	}
+	if (r == 0 && s->o->q.plot)
+		r = quality_plot(&s->quality, &s->o->q);
 	if (r < 0)
 		fprintf(stderr, "kvcachebench: codec: %s\n", err_text(r));
 	else
-		report(&s->in, s->rows, s->n_rows, s->decoded_bytes * s->copies, s->o->json);
+		report(&s->in, s->rows, s->n_rows, s->decoded_bytes * s->copies,
+		       with_quality ? &s->quality : NULL, s->o->json);
 	return r;
 }
 
 int bench_codec(int argc, char **argv)
 {
-	struct options o = {
-		.in = { .dtype = -1, .chunk_bytes = 1u << 20 },
-		.bytes = 256u << 20,
-		.rounds = 5,
-		.quiet_sched = true,
-	};
+	struct codec_options o;
 	struct state s = { .o = &o };
-	int r = parse_options(argc, argv, &o);
+	int r = codec_options_parse(argc, argv, &o);
 
 	if (r != 0)
 		return r < 0 ? 2 : 0;

@@ -6,6 +6,7 @@
  */
 #include "codec_input.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -139,11 +140,9 @@ static int cut(struct input *in, const struct input_options *o)
 	if (r < 0)
 		return r;
 	if (l->n_regions > 0 || o->dtype < 0) {
+		f->parsed = l;
 		r = describe(f, l);
-		if (r == 0)
-			r = cut_layout(in, l, o);
-		layout_destroy(l);
-		return r;
+		return r ? r : cut_layout(in, l, o);
 	}
 	layout_destroy(l);
 	f->layout = strdup(elem_name((unsigned)o->dtype));
@@ -181,6 +180,33 @@ int input_add_file(struct input *in, const char *path, const struct input_option
 		r = cut(in, o);
 	if (r < 0)
 		fprintf(stderr, "kvcachebench: %s: %s\n", path, err_text(r));
+	return r;
+}
+
+static int is_visible(const struct dirent *e)
+{
+	return e->d_name[0] != '.';
+}
+
+int input_add(struct input *in, const char *path, const struct input_options *o)
+{
+	struct dirent **names;
+	int n = scandir(path, &names, is_visible, alphasort), r = 0;
+
+	if (n < 0)
+		return input_add_file(in, path, o);
+	for (int i = 0; i < n; i++) {
+		char *sub = NULL;
+		struct stat st;
+
+		if (r == 0 && asprintf(&sub, "%s/%s", path, names[i]->d_name) < 0)
+			r = -ENOMEM;
+		if (r == 0 && stat(sub, &st) == 0 && S_ISREG(st.st_mode))
+			r = input_add_file(in, sub, o);
+		free(sub);
+		free(names[i]);
+	}
+	free(names);
 	return r;
 }
 
@@ -264,6 +290,7 @@ void input_fini(struct input *in)
 		free(in->files[i].name);
 		free(in->files[i].layout);
 		free(in->files[i].data);
+		layout_destroy(in->files[i].parsed);
 	}
 	free(in->files);
 	free(in->chunks);

@@ -9,6 +9,8 @@
 #include "base/elem.h"
 #include "base/err.h"
 
+struct layout;
+
 struct input_options {
 	int dtype;            /* enum elem_type of files without a layout; -1: none given */
 	uint32_t row_bytes;   /* of such files; 0 unknown */
@@ -30,6 +32,7 @@ struct input_file {
 	uint8_t *data;    /* owned */
 	size_t len;
 	uint32_t layout_bytes; /* what the packed layout takes in an object */
+	struct layout *parsed; /* owned; NULL when nothing was recognised */
 };
 
 struct input {
@@ -40,7 +43,9 @@ struct input {
 	bool synthetic;
 };
 
-/* Reads and cuts a file; prints why not to stderr and returns -errno. */
+/* Reads and cuts a file, or all files of a directory, in order of their names; prints
+ * why not to stderr and returns -errno. */
+WUR int input_add(struct input *in, const char *path, const struct input_options *o);
 WUR int input_add_file(struct input *in, const char *path, const struct input_options *o);
 /* Gaussian values, one log-normal scale per channel: for speed, not for ratios. */
 WUR int input_add_synthetic(struct input *in, const struct input_options *o, size_t len);

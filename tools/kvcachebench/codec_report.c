@@ -156,7 +156,7 @@ static void json_row(struct sbuf *b, const struct report_row *r, uint64_t pass, 
 }
 
 static void print_json(const struct input *in, const struct report_row *rows, size_t n,
-		       uint64_t pass, uint64_t overhead)
+		       uint64_t pass, uint64_t overhead, const struct quality *quality)
 {
 	struct sbuf b = SBUF_INIT;
 	char *text;
@@ -176,7 +176,12 @@ static void print_json(const struct input *in, const struct report_row *rows, si
 		sbuf_adds(&b, i ? "," : "");
 		json_row(&b, &rows[i], pass, overhead);
 	}
-	sbuf_adds(&b, "]}");
+	sbuf_adds(&b, "]");
+	if (quality) {
+		sbuf_adds(&b, ",\"quality\":");
+		quality_json(quality, &b);
+	}
+	sbuf_adds(&b, "}");
 	text = sbuf_take(&b);
 	if (text)
 		puts(text);
@@ -184,12 +189,15 @@ static void print_json(const struct input *in, const struct report_row *rows, si
 }
 
 void report(const struct input *in, const struct report_row *rows, size_t n, uint64_t pass_bytes,
-	    bool json)
+	    const struct quality *quality, bool json)
 {
 	uint64_t overhead = object_overhead(in);
 
-	if (json)
-		print_json(in, rows, n, pass_bytes, overhead);
-	else
-		print_table(in, rows, n, pass_bytes, overhead);
+	if (json) {
+		print_json(in, rows, n, pass_bytes, overhead, quality);
+		return;
+	}
+	print_table(in, rows, n, pass_bytes, overhead);
+	if (quality)
+		quality_print(quality);
 }

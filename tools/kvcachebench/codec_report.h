@@ -5,6 +5,7 @@
 #include "bench.h"
 #include "codec_input.h"
 #include "codecs/codec.h"
+#include "quality.h"
 
 #define REPORT_ROWS_MAX 48
 
@@ -32,8 +33,8 @@ struct report_row {
 void report_count(struct report_row *row, const struct input_chunk *c, uint16_t id, uint32_t stored);
 /* Adds what a lower level lost of a chunk. */
 void report_error(struct report_row *row, const struct input_chunk *c, const uint8_t *decoded);
-/* @pass_bytes: decoded bytes of one decode pass. */
+/* @pass_bytes: decoded bytes of one decode pass. @quality may be NULL. */
 void report(const struct input *in, const struct report_row *rows, size_t n, uint64_t pass_bytes,
-	    bool json);
+	    const struct quality *quality, bool json);
 
 #endif
