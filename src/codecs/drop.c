@@ -220,9 +220,11 @@ static int by_number(const void *a, const void *b)
 void drop_select(const struct drop_params *p, struct drop_cell *c, uint32_t n, uint32_t keep,
 		 uint32_t *ret)
 {
-	uint32_t sinks = p->sinks < keep ? p->sinks : keep, left = keep - sinks;
-	uint32_t recent = p->method == DROP_WINDOW || p->recent > left ? left : p->recent;
-	uint32_t k = 0;
+	uint32_t sinks = p->sinks < keep ? p->sinks : keep - 1, left = keep - sinks;
+	uint32_t recent = p->recent ? p->recent : 1, k = 0;
+
+	if (p->method == DROP_WINDOW || recent > left)
+		recent = left;
 
 	qsort(c, n, sizeof(*c), by_pos);
 	qsort(c + sinks, n - sinks - recent, sizeof(*c), by_score);

@@ -12,8 +12,9 @@
  *
  * A file has one list of cells for all layers and heads, so scores are added up
  * over them: of knorm the norm as a share of the head's mean norm, of keydiff
- * the cosine. The first tokens (sinks) stay whatever their keys are, then
- * the latest ones, then those with the best scores; of equals the later.
+ * the cosine. The last token stays, since engines go on behind it; then the
+ * first ones (sinks), the latest ones, and those with the best scores, of equals
+ * the later.
  *
  * Pure and allocation-free. The same keys give the same choice everywhere:
  * sums are taken in one order, in double. A key with a NaN or an infinity
