@@ -10,6 +10,7 @@
 
 #include "base/le.h"
 #include "base/mem.h"
+#include "layouts/compact.h"
 
 #define MUST(cond)                                                                         \
 	do {                                                                               \
@@ -207,6 +208,79 @@ void layout_fuzz_one(const uint8_t *data, size_t len, const char *name, const ch
 	layout_destroy(l);
 	sbuf_fini(&b);
 	lfile_fini(&f);
+}
+
+/* ---- compact files ---- */
+
+static int collect(void *arg, const void *buf, size_t len)
+{
+	lfile_bytes(arg, buf, len);
+	return 0;
+}
+
+/* @a is a layout, @b that of @n of its cells. */
+static void check_thinned(const struct layout *a, const struct layout *b, uint32_t n)
+{
+	MUST(a->name == b->name && a->n_regions == b->n_regions && b->tokens == n);
+	for (uint32_t i = 0; i < a->n_regions; i++) {
+		const struct layout_region *r = &a->regions[i], *q = &b->regions[i];
+
+		MUST(r->kind == q->kind && r->layer == q->layer && r->elem == q->elem);
+		MUST(r->transposed == q->transposed);
+		if (r->transposed)
+			MUST(q->row_bytes == n * elem_bytes(q->elem) &&
+			     r->len_bytes / r->row_bytes == q->len_bytes / q->row_bytes);
+		else
+			MUST(q->row_bytes == r->row_bytes && q->len_bytes / q->row_bytes == n);
+	}
+}
+
+static int compact_to(struct compact *c, const struct layout *l, uint32_t every, struct lfile *ret)
+{
+	uint32_t cells = compact_cells(c), n = 0, *kept = calloc(cells, sizeof(*kept));
+	struct layout_input in;
+	struct layout *l2;
+	struct compact *c2;
+	char why[LFILE_WHY];
+	uint64_t size;
+	int err;
+
+	MUST(kept && cells == l->tokens);
+	for (uint32_t i = 0; i < cells; i++)
+		if (i % every == 0 || i == cells - 1)
+			kept[n++] = i;
+	err = compact_choose(c, kept, n, &size);
+	if (!err) {
+		MUST(compact_write(c, collect, ret) == 0 && ret->n == size);
+		l2 = lfile_recognise(ret);
+		check_thinned(l, l2, n);
+		in = lfile_input(ret);
+		if (!l2->lossy_veto) {
+			MUST(compact_open(&in, l2, &c2, why, sizeof(why)) == 0);
+			for (uint32_t i = 0; i < n; i++)
+				MUST(compact_positions(c2)[i] == compact_positions(c)[kept[i]]);
+			compact_close(c2);
+		}
+		layout_destroy(l2);
+	}
+	free(kept);
+	return err;
+}
+
+int lfile_compact(struct lfile *f, uint32_t every, struct lfile *ret, char why[LFILE_WHY])
+{
+	struct layout *l = lfile_recognise(f);
+	struct layout_input in = lfile_input(f);
+	struct compact *c;
+	int err = compact_open(&in, l, &c, why, LFILE_WHY);
+
+	*ret = (struct lfile){ .name = f->name, .dir = f->dir };
+	if (!err) {
+		err = compact_to(c, l, every, ret);
+		compact_close(c);
+	}
+	layout_destroy(l);
+	return err;
 }
 
 /* ---- properties ---- */

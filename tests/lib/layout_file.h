@@ -41,6 +41,15 @@ struct layout *lfile_recognise(struct lfile *f);
 char *lfile_dump(struct lfile *f);
 
 /*
+ * Writes to @ret the compact file (layouts/compact.h) of some cells of @f: those
+ * whose number divides by @every, and the last. Checks what holds for it: the size
+ * that was told, the same layout with fewer tokens, the positions of those cells.
+ * 0 or what compact_open and compact_choose refused, with a reason in @why.
+ */
+#define LFILE_WHY 80
+int lfile_compact(struct lfile *f, uint32_t every, struct lfile *ret, char why[LFILE_WHY]);
+
+/*
  * Aborts unless: regions sorted, disjoint, inside; cut covers [0, size) exactly,
  * in pieces of at most the maximum that never cross a region's border
  * unmerged; pack and unpack give the same layout and the same bytes.

@@ -39,4 +39,6 @@ printf 'A context of few words.' >"$tmp/prompt"
 for f in llama safetensors; do
 	"$kvlm" prefill "$here/../../../tools/kvlm/model/kvlm.gguf" --prompt "$tmp/prompt" \
 		--save "$here/files/kvlm.$f" --format $f >/dev/null
+	"$kvlm" quant "$here/files/kvlm.$f" --heads 2 --method keydiff:0.4+2+3 \
+		--save "$here/files/kvlm-thin.$f" >/dev/null
 done
