@@ -8,6 +8,10 @@
  * With --pack BYTES each file is filled with as many contexts as fit, each
  * taking the model's number of layers: a file of the size and statistics of a
  * large model's cache, which no model can load.
+ *
+ * With --suites there is one file for each context of the task suites, its own
+ * layers first, filled up with those of the contexts that follow it: large files
+ * whose contexts can still be asked questions (kvlm eval --packed).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +20,7 @@
 #include <sys/stat.h>
 
 #include "command.h"
+#include "corpus_suites.h"
 #include "engine.h"
 #include "json.h"
 #include "opt.h"
@@ -30,7 +35,7 @@ struct corpus {
 	enum dtype dtype;
 	uint32_t threads, contexts, tokens;
 	uint64_t pack;
-	bool ids, json;
+	bool ids, json, suites;
 };
 
 /* Where contexts come from: one long list of tokens, and a place in it. */
@@ -278,12 +283,35 @@ static int run(const struct corpus *o, struct engine *e, struct msg *m)
 	return r;
 }
 
+static int run_suites(const struct corpus *o, struct engine *e, struct msg *m)
+{
+	char dir[4000];
+	const struct corpus_suites cs = {
+		.out = o->out, .tasks = o->tasks ? o->tasks : dir, .format = o->format,
+		.dtype = o->dtype, .pack = o->pack, .limit = o->contexts ? o->contexts : UINT32_MAX,
+	};
+	double t0 = seconds_now();
+	uint32_t files;
+	int r;
+
+	default_tasks(o->model, dir, sizeof(dir));
+	if (mkdir(o->out, 0777) && errno != EEXIST)
+		return msg_fail(m, -errno, "%s: %s", o->out, strerror(errno));
+	r = corpus_suites_write(&cs, e, &files, m);
+	if (!r)
+		printf(o->json ? "{\"files\": %u, \"seconds\": %.3f}\n" : "%u files in %.1f s\n", files,
+		       seconds_now() - t0);
+	return r;
+}
+
 int cmd_corpus(int argc, char **argv, struct msg *m)
 {
 	struct corpus o = {
-		.format = CACHE_LLAMA, .dtype = DTYPE_BF16, .contexts = 8, .tokens = 1500
+		.format = CACHE_LLAMA, .dtype = DTYPE_BF16, .contexts = 0, .tokens = 1500
 	};
 	const struct opt opts[] = {
+		{ "suites", OPT_FLAG, &o.suites, NULL,
+		  "one file for each context of the suites (--contexts: of each suite at most)", 0, 0 },
 		{ "out", OPT_STR, &o.out, "DIR", "directory for the files (made if missing)", 0,
 		  0 },
 		{ "contexts", OPT_U32, &o.contexts, "N", "files to write (default 8)", 1, 100000 },
@@ -316,13 +344,17 @@ int cmd_corpus(int argc, char **argv, struct msg *m)
 		return r;
 	if (!o.out)
 		return msg_fail(m, -EINVAL, "--out is needed");
+	if (o.suites && (o.text.n || o.ids))
+		return msg_fail(m, -EINVAL, "--suites takes no --text and no --ids");
 	r = engine_open(&e, o.model, o.threads, o.kernels, m);
 	if (r)
 		return r;
+	if (!o.suites && !o.contexts)
+		o.contexts = 8;
 	if (o.tokens > e.model->shape.n_ctx)
 		r = msg_fail(m, -ERANGE, "the model's context is %u tokens", e.model->shape.n_ctx);
 	if (!r)
-		r = run(&o, &e, m);
+		r = o.suites ? run_suites(&o, &e, m) : run(&o, &e, m);
 	engine_close(&e);
 	return r;
 }

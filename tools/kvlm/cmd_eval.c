@@ -43,8 +43,10 @@ struct eval {
 	enum cache_format format;
 	enum dtype dtype;
 	uint32_t threads, limit;
-	bool json;
+	const char *per_context;
+	bool json, packed;
 
+	FILE *contexts; /* owned; NULL without --per-context */
 	struct engine e;
 	struct quant quants[OPT_LIST_MAX];
 	struct score (*scores)[SUITE_KINDS_][PLACES]; /* owned; [methods.n] */
@@ -92,6 +94,8 @@ static int get_cache(struct eval *v, const struct suite *s, const struct suite_c
 	v->read_s += (double)f->read_ns * 1e-9;
 	v->read_bytes += f->len;
 	v->loads++;
+	if (v->packed && f->n_layer % v->e.model->shape.n_layer == 0)
+		f->n_layer = v->e.model->shape.n_layer; /* the others are other contexts' */
 	if (f->n_tokens != c->n_tokens ||
 	    memcmp(f->tokens, c->tokens, c->n_tokens * sizeof(*c->tokens)))
 		r = msg_fail(m, -EINVAL, "%s: is the cache of another context", path);
@@ -230,10 +234,27 @@ static int run_queries(struct eval *v, const struct suite *s, const struct suite
 	return r;
 }
 
+/* One line: what the first method did with this context. @was: its scores before. */
+static void note_context(struct eval *v, const struct suite *s, const struct suite_context *c,
+			 const struct score *was)
+{
+	const struct score *is = &v->scores[0][s->kind][c->ends ? ENDS : EVERYWHERE];
+	double n = is->queries - was->queries, agree = is->j.agree - was->j.agree,
+	       score = agree / (is->j.n - was->j.n + 1e-9);
+
+	if (s->kind == SUITE_RECALL)
+		score = (is->exact_match - was->exact_match) / (n + 1e-9);
+	else if (s->kind == SUITE_CODE)
+		score = (is->edit - was->edit) / (n + 1e-9);
+	fprintf(v->contexts, "%s-%03u %.0f %.6f %.6f\n", suite_kind_name(s->kind), c->id, n, score,
+		agree / (is->j.n - was->j.n + 1e-9));
+}
+
 static int run_context(struct eval *v, const struct suite *s, const struct suite_context *c,
 		       struct msg *m)
 {
 	struct kv *exact = NULL, *loaded = NULL;
+	struct score was = v->scores[0][s->kind][c->ends ? ENDS : EVERYWHERE];
 	int r = get_cache(v, s, c, v->exact_dir, &exact, m);
 
 	if (!r && v->cache_dir)
@@ -244,6 +265,8 @@ static int run_context(struct eval *v, const struct suite *s, const struct suite
 		r = run_queries(v, s, c, exact, m);
 		subjects_fini(v);
 	}
+	if (!r && v->contexts)
+		note_context(v, s, c, &was);
 	kv_destroy(loaded);
 	kv_destroy(exact);
 	return r;
@@ -406,8 +429,12 @@ static int run(struct eval *v, struct msg *m)
 	v->subjects = calloc(v->methods.n, sizeof(*v->subjects));
 	if (!v->scores || !v->subjects)
 		r = msg_fail(m, -ENOMEM, "out of memory");
+	if (!r && v->per_context && !(v->contexts = fopen(v->per_context, "we")))
+		r = msg_fail(m, -errno, "%s: %s", v->per_context, strerror(errno));
 	for (size_t i = 0; !r && i < v->tasks.n; i++)
 		r = run_path(v, v->tasks.v[i], m);
+	if (v->contexts && fclose(v->contexts) && !r)
+		r = msg_fail(m, -EIO, "%s: cannot be written", v->per_context);
 	if (!r && v->json)
 		print_json(v);
 	else if (!r)
@@ -434,6 +461,12 @@ int cmd_eval(int argc, char **argv, struct msg *m)
 		  "of the files: llama (default) or safetensors", 0, 0 },
 		{ "dtype", OPT_DTYPE, &v.dtype, "T", "of caches made: bf16 (default), f16 or f32",
 		  0, 0 },
+		{ "packed", OPT_FLAG, &v.packed, NULL,
+		  "files hold more layers than the model: its own come first (corpus --suites)", 0,
+		  0 },
+		{ "per-context", OPT_STR, &v.per_context, "FILE",
+		  "a line for each context: name, queries, score (recall: exact match, code: edit "
+		  "similarity, text: agreement) and agreement of the first method", 0, 0 },
 		{ "limit", OPT_U32, &v.limit, "N", "only the first N contexts of each suite", 1,
 		  UINT32_MAX },
 		COMMON_OPTS(&v.threads, &v.kernels, &v.json),

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Writes the task suites from held-out text.
 
-    make_tasks.py DATA TASKS
+    make_tasks.py DATA TASKS [load]
 
 The format is described in tasks/FORMAT.md.  The same data and seeds give the
-same files.
+same files. With "load": more contexts with fewer queries each, for measuring
+a filesystem under many of them.
 """
 
 import os
@@ -20,8 +21,10 @@ CONTEXT = 1500
 ENDS = [(0.0, 0.1), (0.9, 1.0)]
 WHERE = {"everywhere": None, "ends": ENDS}
 
-RECALL_CONTEXTS, RECALL_QUERIES = 30, 12
-PASSAGE_CONTEXTS, PASSAGE_QUERIES = 40, 6
+LOAD = sys.argv[3:] == ["load"]
+RECALL_CONTEXTS, RECALL_QUERIES = (120, 4) if LOAD else (30, 12)
+PASSAGE_CONTEXTS, PASSAGE_QUERIES = (100, 3) if LOAD else (40, 6)
+SEED = 200 if LOAD else 100
 CODE_PROMPT, CODE_ANSWER = 24, 48
 TEXT_PROMPT, TEXT_ANSWER = 24, 64
 
@@ -115,7 +118,7 @@ def passage_suite(f, name, text, kind, rng, n_prompt, n_answer):
         # straight on: the first byte is the prompt
         queries = [(CONTEXT - 1, rest[:1], rest[1:])]
         for j in range(1, PASSAGE_QUERIES):
-            if place == "ends" or j <= 3:
+            if place == "ends" or j <= PASSAGE_QUERIES // 2:
                 queries.append(repeated(rng, context, place, n_prompt,
                                         n_answer))
             else:
@@ -123,7 +126,7 @@ def passage_suite(f, name, text, kind, rng, n_prompt, n_answer):
                                          n_answer))
         if not plain(context[2:]) or None in queries:
             continue
-        if len({q[0] for q in queries}) < 5:
+        if len({q[0] for q in queries}) < min(5, PASSAGE_QUERIES):
             continue            # the same passage twice
         write_context(f, i, place, context)
         for j, q in enumerate(queries):
@@ -136,12 +139,12 @@ def main():
     out = sys.argv[2]
     os.makedirs(out, exist_ok=True)
     with open(os.path.join(out, "recall.txt"), "w") as f:
-        recall_suite(f, texts, np.random.default_rng(101))
+        recall_suite(f, texts, np.random.default_rng(SEED + 1))
     with open(os.path.join(out, "code.txt"), "w") as f:
-        passage_suite(f, "code", texts[0], 0, np.random.default_rng(102),
+        passage_suite(f, "code", texts[0], 0, np.random.default_rng(SEED + 2),
                       CODE_PROMPT, CODE_ANSWER)
     with open(os.path.join(out, "text.txt"), "w") as f:
-        passage_suite(f, "text", texts[1], 1, np.random.default_rng(103),
+        passage_suite(f, "text", texts[1], 1, np.random.default_rng(SEED + 3),
                       TEXT_PROMPT, TEXT_ANSWER)
 
 
