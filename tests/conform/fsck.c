@@ -330,6 +330,45 @@ static void copies_without_holes(void)
 	destroy(&s);
 }
 
+/* A level is a prefix of the object's file, and of what --verify reads. */
+static void dropped_layers(void)
+{
+	const struct tobj_part part = { .len = SIZE, .chunk_bytes = 256u << 10,
+					.codec = CODEC_PLANES_HUF, .elem = ELEM_BF16 };
+	struct object_id id = tobj_id(0);
+	struct kvfs_record rec;
+	struct object *o;
+	struct st s;
+	int fd;
+
+	create(&s);
+	fd = add(&s, "tree/a", KVFS_RECORD_SEALED, 0);
+	CHECK_EQ(object_remove(s.objects, &id), 0);
+	CHECK_EQ(tobj_seal(s.objects, &id, s.data, &part, 1, 3), 0);
+	CHECK_EQ(object_open(s.objects, &id, NULL, &o), 0);
+	CHECK_EQ(record_get(fd, NULL, s.xattr, &rec), 0);
+	rec.levels = 3;
+	CHECK_EQ(record_set(fd, s.xattr, &rec), 0);
+	expect(&s, "--verify --list", 0, "sealed   3");
+	/* the switch was made, the cut was not */
+	rec.levels = 2;
+	CHECK_EQ(record_set(fd, s.xattr, &rec), 0);
+	expect(&s, "--verify", 0, "dropping layers was interrupted; the next mount");
+	expect(&s, "-y", 1, "1 corrected");
+	CHECK_EQ(record_get(fd, NULL, s.xattr, &rec), 0);
+	CHECK_EQ(rec.stored_blocks, o->level_bytes[1] / 4096);
+	expect(&s, "--verify --list", 0, "sealed   2");
+	/* cut further than the record says */
+	CHECK_EQ(object_cut(s.objects, o, 1), 0);
+	expect(&s, "-y", 4, "ends too early");
+	rec.levels = 1;
+	CHECK_EQ(record_set(fd, s.xattr, &rec), 0);
+	expect(&s, "--verify", 0, "clean");
+	object_put(o);
+	close(fd);
+	destroy(&s);
+}
+
 static void damaged_objects(void)
 {
 	struct st s;
@@ -363,6 +402,7 @@ int main(int argc, char **argv)
 	orphans_and_missing_objects();
 	lost_records();
 	copies_without_holes();
+	dropped_layers();
 	damaged_objects();
 	return 0;
 }

@@ -90,7 +90,7 @@ static int restore(struct fsck *f, const struct lost *l, const struct object *o)
 		.levels = (uint8_t)o->n_layers_present,
 		.generation = o->id.generation,
 		.valid_bytes = o->logical_bytes,
-		.stored_blocks = (uint32_t)(o->stored_bytes / 4096),
+		.stored_blocks = (uint32_t)(o->level_bytes[o->n_layers_present - 1] / 4096),
 	};
 	struct stat st;
 	int err, fd = io_open_regular(AT_FDCWD, l->path, O_RDONLY, 0);

@@ -53,7 +53,8 @@ static bool whole(const struct stat *st)
 static void list_one(const struct file *x, const char *state, const struct object *o)
 {
 	double logical = (double)x->st.st_size;
-	double stored = (o ? (double)o->stored_bytes : 0) + (double)x->st.st_blocks * 512;
+	double stored = (o ? (double)o->level_bytes[o->n_layers_present - 1] : 0) +
+			(double)x->st.st_blocks * 512;
 	struct sbuf b = SBUF_INIT;
 
 	if (o)
@@ -114,6 +115,24 @@ static void pending(struct fsck *f, struct file *x)
 			     err_text(err));
 	else
 		fsck_problem(f, true, x->path, "sealing was interrupted");
+}
+
+/* Layers that the record does not count any more: nobody reads them. */
+static void not_cut(struct fsck *f, struct file *x, const struct object *o)
+{
+	struct kvfs_record rec = x->rec;
+	int err;
+
+	if (!f->repair) {
+		fsck_note(f, x->path, "dropping layers was interrupted; the next mount finishes it");
+		return;
+	}
+	rec.stored_blocks = (uint32_t)(o->level_bytes[rec.levels - 1] / 4096);
+	err = object_cut(f->objects_fd, o, rec.levels);
+	if (!err)
+		err = write_record(x, f, &rec);
+	fsck_problem(f, !err, x->path, "dropping layers was interrupted%s%s", err ? ": " : "",
+		     err ? err_text(err) : "");
 }
 
 /* The object is bad. Content that is still in the file itself wins. */
@@ -193,12 +212,14 @@ static int check_sealed(struct fsck *f, struct file *x)
 		bad_object(f, x, &id, err);
 		return 0;
 	}
-	f->stored_bytes += o->stored_bytes;
+	f->stored_bytes += o->level_bytes[o->n_layers_present - 1];
 	if (f->list)
 		list_one(x, standin == STANDIN_OVERLAY ? "overlay" : "sealed", o);
-	object_put(o);
 	if (x->rec.state == KVFS_RECORD_SWITCHED)
 		pending(f, x);
+	if (o->n_layers_present > x->rec.levels)
+		not_cut(f, x, o);
+	object_put(o);
 	return 0;
 }
 
