@@ -10,7 +10,8 @@
  *   kind  INFO: computed, read by name, never listed
  *         SETTING: kept with the file and listed once somebody set it;
  *                  removing it returns to the inherited or default value
- *         ACTION: write-only, done when set returns
+ *         ACTION: write-only unless its help says what reading shows, done when
+ *         set returns
  *   on    what has it: FILE regular files, TREE those and directories, ROOT the
  *         root of the mount
  *   set   NOBODY, OWNER (of the file, or root), MOUNTER (who runs the daemon, or root)
@@ -25,10 +26,10 @@
 	X(RECOGNISED, "recognised", INFO, FILE, NOBODY, "TEXT",                                 \
 	  "the layout that was found in the content")                                           \
 	X(CODEC, "codec", INFO, FILE, NOBODY, "TEXT", "codec of most bytes")                    \
-	X(LEVELS, "levels", INFO, FILE, NOBODY, "COUNT",                                        \
-	  "quality layers stored; 1: exact only, 0: plain")                                     \
-	X(LEVEL, "level", INFO, FILE, NOBODY, "TEXT",                                           \
-	  "highest layer that reads use; exact when all are there")                             \
+	X(LEVELS, "levels", INFO, FILE, NOBODY, "TEXT",                                         \
+	  "levels that are there, each with its bytes on storage")                              \
+	X(ESTIMATE, "estimate", INFO, FILE, NOBODY, "TEXT",                                     \
+	  "levels, each with its expected quality")                                             \
 	X(TIER, "tier", INFO, FILE, NOBODY, "ssd|dram|copy",                                    \
 	  "fastest place of the content: storage, encoded or decoded copy in memory")           \
 	X(LOGICAL_BYTES, "logical_bytes", INFO, FILE, NOBODY, "BYTES", "size as written")       \
@@ -55,6 +56,8 @@
 	X(PREFETCH, "prefetch", ACTION, FILE, OWNER, "FLAG",                                    \
 	  "start bringing it into memory")                                                      \
 	X(MOVE, "move", ACTION, FILE, OWNER, "ssd|dram|copy", "bring it there and wait")        \
+	X(LEVEL, "level", ACTION, FILE, OWNER, "TEXT",                                          \
+	  "drop all layers above this level; reading shows what the next open gets")            \
 	X(EVICT, "evict", ACTION, FILE, OWNER, "FLAG", "remove the file as a full store would") \
 	X(SEAL, "seal", ACTION, FILE, OWNER, "FLAG", "encode now and wait")                     \
 	X(UNSEAL, "unseal", ACTION, FILE, OWNER, "FLAG", "back to plain bytes")                 \

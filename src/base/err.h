@@ -25,7 +25,12 @@
 	X(KVFS_EVERIFY, EIO, "encoded data did not decode to its original")   \
 	X(KVFS_EDAMAGED, EIO, "file is damaged")                              \
 	X(KVFS_ELOCKED, EBUSY, "store is mounted by another process")         \
-	X(KVFS_ELOST, EIO, "an earlier write or fsync of this file failed")
+	X(KVFS_ELOST, EIO, "an earlier write or fsync of this file failed")   \
+	X(KVFS_EEXACT, EPERM, "no quality below 1 is granted for the file")   \
+	X(KVFS_EFLOOR, EPERM, "the level's quality is below the one granted, or not known") \
+	X(KVFS_EVETO, EOPNOTSUPP, "the file must stay exact: unknown layout, quantised, or a checksum beside it") \
+	X(KVFS_EGONE, EOPNOTSUPP, "the layers for that were dropped and cannot be brought back") \
+	X(KVFS_ENOLAYERS, EOPNOTSUPP, "nothing in the file can be kept in layers")
 
 #define KVFS_ERR_BASE 10000
 enum kvfs_err {

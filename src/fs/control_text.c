@@ -75,6 +75,11 @@ static void status_store(const struct store_status *s, struct sbuf *out)
 	add_of(out, "storage", s->ssd_used, s->ssd_limit);
 	if (s->ssd_overshoot)
 		add_of(out, "  over the limit by", s->ssd_overshoot, 0);
+	if (s->held_files) {
+		sbuf_addf(out, "  %-20s ", "dropped, but in use");
+		sbuf_add_bytes(out, s->held_bytes);
+		sbuf_addf(out, " of %llu files: %s\n", (unsigned long long)s->held_files, s->held);
+	}
 	sbuf_addf(out, "%-22s ", "as written");
 	sbuf_add_bytes(out, s->ssd_logical);
 	if (s->ssd_used)

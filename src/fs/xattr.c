@@ -12,6 +12,7 @@
 
 #include "base/units.h"
 #include "layouts/layout.h"
+#include "policy/policy.h"
 
 const struct xattr_def xattr_table[KVCACHEFS_XATTR_IDS] = {
 #define X(id, name, kind, on, set, value, help)                    \
@@ -53,6 +54,41 @@ static int show_text(const char *s, struct sbuf *out)
 	return 0;
 }
 
+/* The level that @n layers are: its number, or "exact". */
+static void show_level(const struct ctx_info *i, unsigned n, struct sbuf *out)
+{
+	if (n == i->levels_max)
+		sbuf_adds(out, "exact");
+	else
+		sbuf_addf(out, "%u", n - 1);
+}
+
+static void show_levels(const struct ctx_info *i, struct sbuf *out)
+{
+	if (i->levels == 0)
+		sbuf_addf(out, "exact:%llu", (unsigned long long)i->stored_bytes);
+	for (unsigned n = 1; n <= i->levels; n++) {
+		sbuf_adds(out, n > 1 ? " " : "");
+		show_level(i, n, out);
+		sbuf_addf(out, ":%llu", (unsigned long long)i->level_bytes[n - 1]);
+	}
+}
+
+static int show_estimate(const struct ctx_info *i, struct sbuf *out)
+{
+	bool any = false;
+
+	for (unsigned n = 1; n < i->levels_max; n++) {
+		if (i->level_quality[n - 1] <= 0)
+			continue;
+		sbuf_addf(out, "%u:%.4f ", n - 1, i->level_quality[n - 1]);
+		any = true;
+	}
+	if (any)
+		sbuf_adds(out, "exact:1");
+	return any ? 0 : -ENODATA;
+}
+
 static int show_info(const struct ctx_info *i, int id, struct sbuf *out)
 {
 	switch ((enum kvcachefs_xattr_id)id) {
@@ -65,7 +101,13 @@ static int show_info(const struct ctx_info *i, int id, struct sbuf *out)
 	case KVCACHEFS_XATTR_ID_CODEC:
 		return show_text(i->codec, out);
 	case KVCACHEFS_XATTR_ID_LEVEL:
-		return show_text("exact", out); /* the only level that exists so far */
+		show_level(i, i->level_next, out);
+		return 0;
+	case KVCACHEFS_XATTR_ID_LEVELS:
+		show_levels(i, out);
+		return 0;
+	case KVCACHEFS_XATTR_ID_ESTIMATE:
+		return show_estimate(i, out);
 	case KVCACHEFS_XATTR_ID_TIER:
 		return show_text(i->has_copy ? "copy" : i->in_dram ? "dram" : "ssd", out);
 	case KVCACHEFS_XATTR_ID_RATIO:
@@ -95,9 +137,6 @@ static int show_number(const struct ctx_info *i, int id, struct sbuf *out)
 	uint64_t v;
 
 	switch ((enum kvcachefs_xattr_id)id) {
-	case KVCACHEFS_XATTR_ID_LEVELS:
-		v = i->levels;
-		break;
 	case KVCACHEFS_XATTR_ID_LOGICAL_BYTES:
 		v = i->logical_bytes;
 		break;
@@ -165,7 +204,7 @@ int xattr_show(struct fs *fs, struct node *n, int id, struct sbuf *out)
 
 	if (d->on & KVCACHEFS_XATTR_ROOT)
 		return n == fs->root ? show_root(fs, id, out) : -ENODATA;
-	if (d->kind == KVCACHEFS_XATTR_ACTION)
+	if (d->kind == KVCACHEFS_XATTR_ACTION && id != KVCACHEFS_XATTR_ID_LEVEL)
 		return -ENODATA;
 	if (d->kind == KVCACHEFS_XATTR_SETTING) {
 		r = show_set(fs, n, id, out);
@@ -204,11 +243,18 @@ static int check_choice(const char *choices, const char *v)
 
 static int check_text(int id, const char *v, size_t len, struct sbuf *why)
 {
+	double q[POLICY_LEVELS_MAX];
 	char text[256] = "";
+	uint64_t level;
 
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)v[i] < 0x20 || v[i] == 0x7f)
 			return refuse(why, -EINVAL, "it holds control characters");
+	if (id == KVCACHEFS_XATTR_ID_PROFILE && policy_profile_parse(v, q) < 0)
+		return refuse(why, -EINVAL, "takes level:quality,... such as 0:0.93,1:0.995");
+	if (id == KVCACHEFS_XATTR_ID_LEVEL && strcmp(v, "exact") != 0 &&
+	    units_parse_u64(v, 0, INFO_LEVELS_MAX - 1, &level) < 0)
+		return refuse(why, -EINVAL, "takes the number of a level, or exact");
 	if (id == KVCACHEFS_XATTR_ID_LAYOUT && layout_declared_check(v, text, sizeof(text)) < 0)
 		return refuse(why, -EINVAL, text);
 	return 0;
@@ -275,6 +321,7 @@ bool xattr_is_slow(int id)
 {
 	return id == KVCACHEFS_XATTR_ID_MOVE || id == KVCACHEFS_XATTR_ID_SEAL ||
 	       id == KVCACHEFS_XATTR_ID_UNSEAL || id == KVCACHEFS_XATTR_ID_EVICT ||
+	       id == KVCACHEFS_XATTR_ID_LEVEL ||
 	       id == KVCACHEFS_XATTR_ID_DRAM || id == KVCACHEFS_XATTR_ID_SSD;
 }
 
@@ -352,6 +399,8 @@ int xattr_apply(const struct xattr_change *c)
 	switch ((enum kvcachefs_xattr_id)c->id) {
 	case KVCACHEFS_XATTR_ID_MOVE:
 		return apply_move(c);
+	case KVCACHEFS_XATTR_ID_LEVEL:
+		return store_level(c->fs->st, c->node, c->value);
 	case KVCACHEFS_XATTR_ID_DRAM:
 	case KVCACHEFS_XATTR_ID_SSD:
 		return apply_limit(c);

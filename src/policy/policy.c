@@ -2,11 +2,18 @@
 /* The table of policies. */
 #include "policy/policy.h"
 
+#include <errno.h>
 #include <string.h>
 
+#include "base/units.h"
+#include "policy/fixed.h"
 #include "policy/lru.h"
 
-static const struct policy_ops *const table[] = { &policy_lru, NULL };
+static const struct policy_ops *const table[] = {
+	&policy_lru,	  &policy_fixed[0], &policy_fixed[1], &policy_fixed[2],
+	&policy_fixed[3], &policy_fixed[4], &policy_fixed[5], &policy_fixed[6],
+	NULL,
+};
 
 const struct policy_ops *const *policy_table(void)
 {
@@ -19,4 +26,37 @@ const struct policy_ops *policy_by_name(const char *name)
 		if (strcmp((*p)->name, name) == 0)
 			return *p;
 	return NULL;
+}
+
+/* One "level:quality". */
+static int profile_one(const char *s, size_t len, double q[POLICY_LEVELS_MAX])
+{
+	char word[64], *colon;
+	uint64_t level;
+
+	if (len >= sizeof(word))
+		return -EINVAL;
+	memcpy(word, s, len);
+	word[len] = 0;
+	colon = strchr(word, ':');
+	if (!colon)
+		return -EINVAL;
+	*colon = 0;
+	if (units_parse_u64(word, 0, POLICY_LEVELS_MAX - 1, &level) < 0)
+		return -EINVAL;
+	return units_parse_double(colon + 1, 0, 1, &q[level]);
+}
+
+int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX])
+{
+	for (;;) {
+		size_t len = strcspn(s, ",");
+		int r = profile_one(s, len, q);
+
+		if (r < 0)
+			return r;
+		if (!s[len])
+			return 0;
+		s += len + 1;
+	}
 }

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/err.h"
+
 struct policy_item {
 	uint64_t now_ns;  /* CLOCK_REALTIME */
 	uint64_t last_ns; /* last open */
@@ -27,14 +29,30 @@ struct policy_read {
 	uint64_t dram_limit;
 };
 
+#define POLICY_LEVELS_MAX 8
+
+/* What an open of a file with layers may get. */
+struct policy_levels {
+	unsigned n;            /* layers that are there, at least 2 */
+	const double *quality; /* of level 0 .. n - 1; 0 where it is not known */
+	double floor;          /* quality that is granted, below 1 */
+};
+
 struct policy_ops {
 	const char *name;
 	const char *help;
+	unsigned level;        /* of fixed:LEVEL */
 	/* Larger is worth more; only compared between items of one call. */
 	double (*value)(const struct policy_item *i);
 	/* Should a file just read from SSD get a replica in DRAM? */
 	bool (*admit)(const struct policy_read *r);
+	/* Layers that the open gets, 1 .. n. NULL: all. */
+	unsigned (*layers)(const struct policy_ops *p, const struct policy_levels *l);
 };
+
+/* "level:quality,...", such as "0:0.93,1:0.995": sets @q of the levels named, numbers
+ * from 0 to POLICY_LEVELS_MAX - 1. -EINVAL, and then @q may be partly set. */
+WUR int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX]);
 
 /* NULL when unknown. */
 const struct policy_ops *policy_by_name(const char *name);

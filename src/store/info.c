@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the store shows of itself: contexts, status, counters. */
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 #include "base/units.h"
 #include "policy/policy.h"
 #include "store/evict.h"
+#include "store/grant.h"
+#include "store/level.h"
 
 static const char *const counter_names[CNT_N_] = {
 #define X(id, name, help) name,
@@ -26,8 +29,40 @@ void store_each_counter(struct store *st,
 			void (*cb)(void *arg, const char *name, const char *help, uint64_t value),
 			void *arg)
 {
+	struct reader_stats rs = { 0 };
+
+	if (st->reader)
+		reader_stats(st->reader, &rs);
+	atomic_store(&st->counters[CNT_FETCHED_BYTES], rs.fetched_bytes);
 	for (unsigned i = 0; i < CNT_N_; i++)
 		cb(arg, counter_names[i], counter_help[i], atomic_load(&st->counters[i]));
+}
+
+/* Layers that were dropped under somebody who uses them. */
+static bool add_held(struct ctx *c, void *arg)
+{
+	struct store_status *ret = arg;
+	struct node *n;
+	size_t at;
+
+	if (!gate_try(&c->gate, false))
+		return true;
+	if (c->cut_due && c->obj) {
+		ret->held_files++;
+		ret->held_bytes += (uint64_t)c->rec.stored_blocks * STORE_BLOCK -
+				   c->obj->level_bytes[level_stored(c) - 1];
+		n = node_find(c->st->nodes, c->ino);
+		at = strlen(ret->held);
+		if (n && at + 3 < sizeof(ret->held)) {
+			if (at)
+				at += (size_t)snprintf(ret->held + at, 3, ", ");
+			node_path(c->st->nodes, n, ret->held + at, sizeof(ret->held) - at);
+		}
+		if (n)
+			node_forget(c->st->nodes, n, 1);
+	}
+	gate_leave(&c->gate, false);
+	return true;
 }
 
 void store_status(struct store *st, struct store_status *ret)
@@ -53,6 +88,7 @@ void store_status(struct store *st, struct store_status *ret)
 	ret->seal_queue = st->seal.n_queue + st->seal.n_feed;
 	ret->seal_running = st->seal.running;
 	lock_release(&st->seal.lock);
+	ctx_each(st, add_held, ret);
 	ret->paths = st->paths;
 	snprintf(ret->uuid, sizeof(ret->uuid), "%s", st->uuid);
 	snprintf(ret->policy, sizeof(ret->policy), "%s", st->policy->name);
@@ -81,10 +117,12 @@ static const char *main_codec(const struct object *o)
 	unsigned best = CODEC_RAW;
 
 	for (uint32_t i = 0; i < o->n_chunks; i++) {
-		const struct object_layer *l = &o->layers[o->chunks[i].first_layer];
+		const struct object_chunk *c = &o->chunks[i];
 
-		if (l->codec < CODEC_IDS_)
-			bytes[l->codec] += l->len_bytes;
+		for (unsigned l = 0; l < c->n_layers; l++)
+			if (o->layers[c->first_layer + l].codec < CODEC_IDS_)
+				bytes[o->layers[c->first_layer + l].codec] +=
+					o->layers[c->first_layer + l].len_bytes;
 	}
 	for (unsigned i = 0; i < CODEC_IDS_; i++)
 		if (bytes[i] > bytes[best])
@@ -102,7 +140,24 @@ static void info_object(struct ctx *c, struct ctx_info *ret)
 	snprintf(ret->layout, sizeof(ret->layout), "%s", b.s ? b.s : "");
 	sbuf_fini(&b);
 	snprintf(ret->codec, sizeof(ret->codec), "%s", main_codec(c->obj));
-	ret->levels = c->obj->n_layers_max;
+	ret->levels = level_stored(c);
+	ret->levels_max = c->obj->n_layers_max;
+	ret->level_next = c->serve_layers ? c->serve_layers : ret->levels;
+	memcpy(ret->level_bytes, c->obj->level_bytes, sizeof(ret->level_bytes));
+}
+
+/* What the settings say of its levels. Gate held. */
+static void info_levels(struct ctx *c, struct node *n, struct ctx_info *ret)
+{
+	static_assert(INFO_LEVELS_MAX == POLICY_LEVELS_MAX && INFO_LEVELS_MAX == KVFS_OBJECT_LAYERS,
+		      "one number of levels");
+	if (!c->obj)
+		return;
+	grant_qualities(c->st, n, c->obj, ret->level_quality);
+	if (ret->levels > 1 && grant_check(c->st, n, c->obj->layout) == 0)
+		ret->level_next = level_wanted(c->st, n, ret->levels);
+	else
+		ret->level_next = ret->levels;
 }
 
 static void info_memory(struct ctx *c, struct ctx_info *ret)
@@ -139,15 +194,6 @@ static void info_index(struct store *st, uint64_t ino, struct ctx_info *ret)
 	ret->damaged |= (rec.flags & META_DAMAGED) != 0;
 }
 
-static void info_quality(struct store *st, struct node *n, struct ctx_info *ret)
-{
-	char quality[32];
-
-	ret->quality = st->cfg.quality;
-	if (index_setting(st, n, "user.kvcache.quality", quality, sizeof(quality)))
-		err_ignore(units_parse_double(quality, 0, 1, &ret->quality)); /* keeps the mount's */
-}
-
 int store_info(struct store *st, struct node *n, struct ctx_info *ret)
 {
 	struct stat sb;
@@ -166,6 +212,7 @@ int store_info(struct store *st, struct node *n, struct ctx_info *ret)
 		ret->damaged = true;
 	snprintf(ret->codec, sizeof(ret->codec), "none");
 	info_object(c, ret);
+	info_levels(c, n, ret);
 	gate_leave(&c->gate, true);
 	info_memory(c, ret);
 	if (r < 0) {
@@ -178,7 +225,7 @@ int store_info(struct store *st, struct node *n, struct ctx_info *ret)
 	}
 	ret->ino = node_ino(n);
 	info_index(st, ret->ino, ret);
-	info_quality(st, n, ret);
+	ret->quality = grant_floor(st, n);
 	ctx_idle(c);
 	ctx_put(c);
 	return r;
@@ -246,8 +293,8 @@ int store_pin(struct store *st, struct node *n, uid_t who, bool on)
 
 void store_settings_changed(struct store *st, struct node *n)
 {
-	(void)st; /* settings are looked up when needed: nothing is cached */
 	(void)n;
+	grant_forget(st); /* all else is looked up when it is needed */
 }
 
 /* ---- every context -------------------------------------------------------- */
@@ -327,7 +374,7 @@ static bool info_listed(struct store *st, struct node *n, uint64_t ino, struct c
 	if (ret->state == CTX_PLAIN)
 		snprintf(ret->codec, sizeof(ret->codec), "none");
 	info_index(st, ino, ret);
-	info_quality(st, n, ret);
+	ret->quality = grant_floor(st, n);
 	return true;
 }
 

@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "store/level.h"
 #include "store/record.h"
 #include "store/store_types.h"
 
@@ -23,7 +24,7 @@ void read_source_of(struct ctx *c, struct read_source *ret)
 {
 	ret->obj = c->obj;
 	ret->valid_bytes = c->rec.valid_bytes;
-	ret->n_layers = c->obj->n_layers_max;
+	ret->n_layers = level_serving(c);
 	lock_acquire(&c->lock);
 	ret->rep = c->rep ? replica_get(c->rep) : NULL;
 	lock_release(&c->lock);
@@ -56,7 +57,7 @@ static int overlay_data(struct ctx *c, uint64_t off, uint8_t *buf, size_t len)
 	return 0;
 }
 
-static int read_sealed_copy(struct ctx *c, uint64_t off, void *buf, size_t len)
+static int read_sealed_copy(struct ctx *c, uint64_t off, void *buf, size_t len, bool best)
 {
 	struct read_source src;
 	int r;
@@ -64,12 +65,14 @@ static int read_sealed_copy(struct ctx *c, uint64_t off, void *buf, size_t len)
 	if (!c->obj)
 		return -KVFS_EDAMAGED;
 	read_source_of(c, &src);
+	if (best)
+		src.n_layers = level_best(c);
 	r = reader_copy(c->st->reader, &src, off, buf, len);
 	replica_put(src.rep);
 	return r;
 }
 
-int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size)
+static int read_any(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size, bool best)
 {
 	int r;
 
@@ -84,10 +87,20 @@ int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size
 			memset((char *)buf + got, 0, len - (size_t)got);
 		return got < 0 ? (int)got : 0;
 	}
-	r = read_sealed_copy(c, off, buf, len);
+	r = read_sealed_copy(c, off, buf, len, best);
 	if (r == 0 && c->state == CTX_OVERLAY)
 		r = overlay_data(c, off, buf, len);
 	return r;
+}
+
+int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size)
+{
+	return read_any(c, off, buf, len, size, true);
+}
+
+int read_served(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size)
+{
+	return read_any(c, off, buf, len, size, false);
 }
 
 static int one_slice(struct read_reply *r, size_t len)
@@ -114,7 +127,7 @@ static int read_overlay(struct ctx *c, uint64_t off, size_t len, struct read_rep
 		return one_slice(r, 0);
 	if (len > c->size - off)
 		len = c->size - off;
-	code = read_range(c, off, r->scratch, len, c->size);
+	code = read_served(c, off, r->scratch, len, c->size);
 	return code < 0 ? code : one_slice(r, len);
 }
 
@@ -240,8 +253,10 @@ static int write_overlay(struct ctx *c, const void *buf, size_t len, uint64_t of
 	if (fstat(c->fd, &sb) == 0) {
 		c->size = (uint64_t)sb.st_size;
 		ctx_account(c, &sb);
-		/* rewritten for the most part: plain again, or else it stays as it is */
-		if (r == 0 && (uint64_t)sb.st_blocks * 512 * 2 > c->size)
+		/* rewritten for the most part: plain again, or else it stays as it is; and so
+		 * it does while somebody reads it at a level that unsealing would change */
+		if (r == 0 && (uint64_t)sb.st_blocks * 512 * 2 > c->size &&
+		    level_serving(c) == level_best(c))
 			err_ignore(unseal_locked(c, &sb));
 	}
 	return r;
@@ -254,6 +269,14 @@ static bool is_plain(const struct ctx *c)
 
 int write_locked(struct ctx *c, const void *buf, size_t len, uint64_t off)
 {
+	struct stat sb;
+	int r = 0;
+
+	/* what is lost cannot fill the edges of blocks: all of it becomes what it reads */
+	if (!is_plain(c) && level_lossy(c))
+		r = unseal_locked(c, &sb);
+	if (r < 0)
+		return r;
 	return is_plain(c) ? write_plain(c, buf, len, off) : write_overlay(c, buf, len, off);
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "store/level.h"
 #include "store/record.h"
 #include "store/standin.h"
 #include "store/store_types.h"
@@ -265,5 +266,9 @@ int ctx_object_locked(struct ctx *c)
 		r = -KVFS_EDAMAGED;
 	if (r == 0 && c->unpunched)
 		punch_late(c);
+	if (r == 0)
+		level_settle_late(c);
+	if (r == 0 && !c->obj) /* it was cut */
+		r = ctx_object_open(c, &id, &c->obj);
 	return r;
 }

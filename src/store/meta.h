@@ -46,7 +46,7 @@ struct meta_totals {
 	uint64_t files, sealed, stored_bytes, logical_bytes;
 };
 
-enum intent_kind { INTENT_SEAL = 1, INTENT_UNSEAL = 2 };
+enum intent_kind { INTENT_SEAL = 1, INTENT_UNSEAL = 2, INTENT_CUT = 3 };
 struct intent {
 	uint32_t kind;
 	uint32_t generation;

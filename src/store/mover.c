@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "policy/policy.h"
+#include "store/level.h"
 #include "store/seal.h"
 
 int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep, uint32_t chunk,
@@ -99,33 +100,70 @@ struct fill {
 	uint64_t counted;        /* of the memory budget, for these */
 };
 
+/* What readers of one chunk decode, into f->raw and from there into f->rep. */
+static int fill_decoded(struct fill *f, const struct object_chunk *ch, uint32_t i)
+{
+	struct codec_out out = { f->enc, f->enc_bytes, 0 };
+	struct codec_in in;
+	unsigned n;
+	uint16_t id;
+	int r = codec_encode_best(f->codec, CODEC_FORM_DRAM, &ch->shape, f->raw, ch->len_bytes,
+				  &out, &id, &n);
+
+	in = (struct codec_in) { f->enc, out.len };
+	return r < 0 ? r : replica_add_room(f->c->st, f->rep, f->c, i, id, &in, 1);
+}
+
+struct fill_take {
+	struct fill *f;
+	const struct object_chunk *ch;
+	uint32_t i;
+};
+
+/* Layers are taken as they are: without the last one there is no original to encode. Only
+ * the first has another form in DRAM, and is made into that. */
+static int fill_take(void *arg, unsigned codec, const struct codec_in in[], unsigned n)
+{
+	const struct codec_ops *ops = codec_by_id(codec);
+	struct codec_in mine[CODEC_LAYERS_MAX];
+	struct fill_take *t = arg;
+	struct fill *f = t->f;
+	struct codec_out twin = { f->enc, f->enc_bytes, 0 };
+	const struct object_chunk *ch = t->ch;
+
+	memcpy(mine, in, n * sizeof(mine[0]));
+	if (ops && ops->transcode && ops->transcode(f->codec, &ch->shape, in[0].buf, in[0].len,
+						    ch->len_bytes, &twin) == 0) {
+		mine[0] = (struct codec_in) { twin.buf, twin.len };
+		codec = ops->twin;
+	}
+	return replica_add_room(f->c->st, f->rep, f->c, t->i, codec, mine, n);
+}
+
 /* One chunk, under the gate; -KVFS_ECANCELED when the object changed. */
 static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 {
 	const struct object_chunk *ch = &o->chunks[i];
-	struct codec_out out = { f->enc, f->enc_bytes, 0 };
+	struct reader *rd = f->c->st->reader;
+	struct fill_take t = { f, ch, i };
+	bool decoded = ch->n_layers == 1;
 	struct read_source src;
-	struct codec_in in;
-	unsigned n;
-	uint16_t id;
 	int r;
 
 	gate_enter(&f->c->gate, false);
 	if (f->c->obj != o) {
 		r = -KVFS_ECANCELED;
-	} else {
+	} else if (decoded) {
 		read_source_of(f->c, &src);
 		src.valid_bytes = UINT64_MAX; /* the replica is of the object, not of the file */
-		r = reader_copy(f->c->st->reader, &src, ch->off_bytes, f->raw, ch->len_bytes);
+		r = reader_copy(rd, &src, ch->off_bytes, f->raw, ch->len_bytes);
 		replica_put(src.rep);
+	} else {
+		r = reader_stored(rd, o, i, replica_layers(f->rep), fill_take, &t);
 	}
 	gate_leave(&f->c->gate, false);
-	if (r == 0)
-		r = codec_encode_best(f->codec, CODEC_FORM_DRAM, &ch->shape, f->raw,
-				      ch->len_bytes, &out, &id, &n);
-	in = (struct codec_in) { f->enc, out.len };
-	if (r == 0)
-		r = replica_add_room(f->c->st, f->rep, f->c, i, id, &in, 1);
+	if (r == 0 && decoded)
+		r = fill_decoded(f, ch, i);
 	return r;
 }
 
@@ -171,6 +209,7 @@ static int replica_empty(struct store *st, const struct object *o, struct replic
 static int fill_begin(struct fill *f, struct object **ret_obj)
 {
 	struct ctx *c = f->c;
+	unsigned want = 0;
 	int r = 0;
 
 	gate_enter(&c->gate, false);
@@ -178,19 +217,26 @@ static int fill_begin(struct fill *f, struct object **ret_obj)
 		r = -EINVAL;
 	else
 		*ret_obj = object_get(c->obj);
+	if (r == 0)
+		want = level_serving(c);
 	/* inside the gate: behind it, the replica may be of another object */
 	lock_acquire(&c->lock);
-	f->rep = r == 0 && c->rep ? replica_get(c->rep) : NULL;
+	f->rep = r == 0 && c->rep && replica_layers(c->rep) >= want ? replica_get(c->rep) : NULL;
 	lock_release(&c->lock);
 	gate_leave(&c->gate, false);
 	if (r < 0)
 		return r;
-	if (!f->rep)
-		r = replica_empty(c->st, *ret_obj, &f->rep);
+	if (f->rep)
+		return 0;
+	r = replica_empty(c->st, *ret_obj, &f->rep);
 	if (r == -KVFS_EBUDGET && space_dram(c->st, TABLES_ROOM, c))
 		r = replica_empty(c->st, *ret_obj, &f->rep);
 	if (r < 0)
 		object_put(*ret_obj);
+	else
+		replica_set_layers(f->rep, want, (*ret_obj)->n_layers_max > 1 ?
+						 (*ret_obj)->level_bytes[want - 1] :
+						 (*ret_obj)->logical_bytes / 4 * 3);
 	return r;
 }
 
@@ -395,6 +441,8 @@ static int load_sealed(struct ctx *c, struct node *n)
 		r = -EINVAL;
 	if (r == 0)
 		r = ctx_object_locked(c);
+	if (r == 0)
+		(void)level_pin_locked(c, n, false); /* what it is to hold */
 	gate_leave(&c->gate, true);
 	return r;
 }

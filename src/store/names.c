@@ -16,6 +16,7 @@
 
 #include "base/fault.h"
 #include "base/io.h"
+#include "store/grant.h"
 #include "store/names.h"
 #include "store/record.h"
 
@@ -220,8 +221,8 @@ static int first_record(struct store *st, const struct at *at, int fd)
  * first, because user.* xattrs need write permission, and sets the mode after
  * the record.
  */
-static int create_at(struct store *st, const struct caller *c, const struct at *at, mode_t mode,
-		     int flags, int *ret_fd)
+static int create_at(struct store *st, const struct caller *c, struct node *dir,
+		     const struct at *at, mode_t mode, int flags, int *ret_fd)
 {
 	mode_t first = st->privileged ? mode & 07777 : (mode & 07777) | 0600;
 	int r, fd;
@@ -235,6 +236,8 @@ static int create_at(struct store *st, const struct caller *c, const struct at *
 	if (fd < 0)
 		return r == -EEXIST && !(flags & O_EXCL) ? 0 : r;
 	r = first_record(st, at, fd);
+	if (r == 0)
+		grant_inherit(st, dir, fd, st->privileged && c ? c->uid : geteuid());
 	if (r == 0 && first != (mode & 07777) && fchmod(fd, mode & 07777) < 0)
 		r = -errno;
 	return r;
@@ -251,7 +254,7 @@ int names_create(struct store *st, const struct caller *c, struct node *dir, con
 	if (r < 0)
 		return r;
 	gate_enter(&st->names, false); /* what is there must not be evicted until it is found */
-	r = create_at(st, c, &at, mode, flags, &fd);
+	r = create_at(st, c, dir, &at, mode, flags, &fd);
 	*ret_created = fd >= 0;
 	if (r == 0)
 		r = found_locked(st, dir, &at, ret, ret_attr);

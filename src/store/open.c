@@ -24,6 +24,7 @@
  * tests/fs/modes.sh.
  * O_DIRECT is never served by SERVE_STREAM: without FOPEN_DIRECT_IO the kernel
  * keeps several of its requests in flight.
+ * The level is chosen with the mode, and changes as that does: level.c.
  * A seal in flight gives up when its file is opened; its lease is dropped here,
  * so that the kernel's own open of the backing file never waits for it.
  */
@@ -36,6 +37,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/level.h"
 #include "store/names.h"
 
 #define COPY_MIN_BYTES (2ull << 20)
@@ -255,11 +257,12 @@ static void count_open(struct ctx *c, const struct file *f)
 	}
 }
 
-static void fill_reply(struct ctx *c, struct file *f, struct open_reply *ret)
+/* @stale: what the kernel may have cached of it is of another level. */
+static void fill_reply(struct ctx *c, struct file *f, bool stale, struct open_reply *ret)
 {
 	ret->file = f;
 	ret->mode = f->mode;
-	ret->keep_cache = f->mode == SERVE_CACHED;
+	ret->keep_cache = f->mode == SERVE_CACHED && !stale;
 	lock_acquire(&c->lock);
 	ret->backing_id = c->backing_id;
 	lock_release(&c->lock);
@@ -269,6 +272,7 @@ static void fill_reply(struct ctx *c, struct file *f, struct open_reply *ret)
 static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 {
 	struct ctx *c = f->ctx;
+	bool stale = false;
 	int r;
 
 	cancel_seal(c);
@@ -286,6 +290,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		r = load(c, f);
 	}
 	if (r == 0) {
+		stale = level_pin_locked(c, f->node, f->writes);
 		lock_acquire(&c->lock);
 		c->opens++;
 		c->writers += f->writes;
@@ -294,7 +299,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		if (wants_copy(c, f) && move_copy(c, NULL) == 0 && f->from_ssd)
 			f->copied_ns = clock_mono_ns() - f->opened_ns;
 		choose_mode(c, f);
-		fill_reply(c, f, ret);
+		fill_reply(c, f, stale, ret);
 	}
 	gate_leave(&c->gate, true);
 	if (r == 0)
@@ -450,6 +455,9 @@ static void last_close(struct file *f, int backing_id, bool unlinked, bool hidde
 		st->k->backing_close(st->karg, backing_id);
 	if (!unlinked) {
 		(void)serving_end(c); /* else when its last mapping goes: tick */
+		if (c->cut_due)
+			level_settle(c, f->node); /* the same */
+		relayer_later(c, f->node);
 		if (c->state != CTX_SEALED)
 			space_drop_dram(c, false, true); /* changes will not be seen */
 		watch_closed(c);

@@ -100,7 +100,7 @@ static bool is_hole(const struct object *o, uint32_t chunk)
 /* Decoding again costs no more than keeping: no reason to fetch it ahead. */
 static bool cheap_codec(unsigned codec)
 {
-	return codec == CODEC_RAW || codec == CODEC_PLANES_FIX;
+	return codec == CODEC_RAW || codec == CODEC_PLANES_FIX || codec == CODEC_LADDER_FIX;
 }
 
 /* Starts loading chunks [first, end) that are not in the window, as far as

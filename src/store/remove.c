@@ -24,6 +24,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/grant.h"
 #include "store/names.h"
 #include "store/record.h"
 
@@ -333,6 +334,7 @@ int store_rmdir(struct store *st, struct node *dir, const char *name)
 		r = unlinkat(at.dirfd, at.name, AT_REMOVEDIR) < 0 ? -errno : 0;
 		v.last = true; /* a directory's link count counts its children */
 		if (r == 0) {
+			grant_forget(st); /* its inode number may come again elsewhere */
 			victim_node_gone(st, &v);
 			victim_gone(st, &v);
 		}
@@ -390,6 +392,8 @@ static void renamed(struct store *st, struct rename_args *a, unsigned i, uint64_
 {
 	struct node *n = node_find(st->nodes, ino);
 
+	if (!n || S_ISDIR(node_type(n)))
+		grant_forget(st); /* what lies below has other directories above it now */
 	a->moved[i] = n;
 	if (!n)
 		return;

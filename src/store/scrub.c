@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 #include "base/thread.h"
-#include "store/store_types.h"
+#include "store/level.h"
 
 static void be_nice(struct store *st)
 {
@@ -33,7 +33,7 @@ static int counts(struct ctx *c, const struct object *o, uint32_t i)
 	return atomic_load(&c->st->stopping) ? -KVFS_ECANCELED : r;
 }
 
-static int scrub_object(struct ctx *c, const struct object *o)
+static int scrub_object(struct ctx *c, const struct object *o, unsigned n_layers)
 {
 	struct store *st = c->st;
 	size_t most = 1;
@@ -52,7 +52,7 @@ static int scrub_object(struct ctx *c, const struct object *o)
 		if (r <= 0)
 			break;
 		be_nice(st);
-		r = reader_verify(st->reader, o, i, o->n_layers_max, buf);
+		r = reader_verify(st->reader, o, i, n_layers, buf);
 		lock_acquire(&st->scrub_lock);
 		st->scrub.bytes_done += o->chunks[i].len_bytes;
 		lock_release(&st->scrub_lock);
@@ -65,6 +65,7 @@ static int scrub_object(struct ctx *c, const struct object *o)
 static int scrub_file(struct store *st, struct node *n)
 {
 	struct object *o = NULL;
+	unsigned n_layers = 0;
 	struct ctx *c;
 	int r = ctx_get(st, node_ino(n), true, &c);
 
@@ -75,11 +76,13 @@ static int scrub_file(struct store *st, struct node *n)
 	r = ctx_load_locked(c, n);
 	if (r == 0)
 		r = ctx_object_locked(c);
-	if (r == 0 && c->obj)
+	if (r == 0 && c->obj) {
 		o = object_get(c->obj);
+		n_layers = level_stored(c);
+	}
 	gate_leave(&c->gate, true);
 	if (o)
-		r = scrub_object(c, o);
+		r = scrub_object(c, o, n_layers);
 	object_put(o);
 	if (r == 0) {
 		lock_acquire(&c->lock);

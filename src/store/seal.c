@@ -24,12 +24,11 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/grant.h"
+#include "store/level.h"
 #include "store/record.h"
 #include "store/seal.h"
-
-/* Memory of one seal in progress: original, encoded, decoded again. */
-#define SEAL_CHUNK_TARGET (768u << 10)
-#define SEAL_CHUNK_MAX (1u << 20)
+#include "store/seal_enc.h"
 
 struct seal {
 	struct ctx *c;
@@ -40,13 +39,8 @@ struct seal {
 	struct layout_chunk *chunks;
 	uint32_t n_chunks;
 	struct object_id id;
-	struct object_writer *w;
-	struct codec_ctx *codec;
+	struct seal_enc enc;
 	struct object *obj;
-	struct replica *rep;
-	uint8_t *src, *enc, *dec; /* of SEAL_CHUNK_MAX, bound, SEAL_CHUNK_MAX bytes */
-	size_t enc_bytes;
-	uint64_t counted;  /* of the memory budget, for all of these */
 	uint64_t stored;
 	uint64_t reserved; /* of the SSD budget, for the object while it grows */
 };
@@ -241,98 +235,18 @@ static int seal_intent(struct seal *s)
 
 /* ---- 4: encoding ---------------------------------------------------------- */
 
-static bool all_zero(const uint8_t *p, size_t len)
-{
-	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
-}
-
-static int verify(struct seal *s, const struct layout_chunk *ch, unsigned codec, const void *enc,
-		  size_t enc_len)
-{
-	struct codec_in in = { enc, enc_len };
-	int r;
-
-	if (codec == CODEC_RAW)
-		return memcmp(enc, s->src, ch->len_bytes) ? -KVFS_EVERIFY : 0;
-	r = codec_decode(s->codec, codec, &ch->shape, &in, 1, s->dec, ch->len_bytes, 0);
-	if (r == 0 && memcmp(s->dec, s->src, ch->len_bytes) != 0)
-		r = -KVFS_EVERIFY;
-	return r;
-}
-
-/* The chunk's DRAM form into the replica; running out of room ends the replica.
- * A replica has no holes of its own, so zeros are stored as lz4 leaves them. */
-static void seal_replica_chunk(struct seal *s, uint32_t i, bool zeros)
-{
-	const struct codec_ops *lz4 = codec_by_id(CODEC_LZ4);
-	const struct layout_chunk *ch = &s->chunks[i];
-	struct codec_out out = { s->enc, s->enc_bytes, 0 };
-	struct codec_in in;
-	uint16_t id = CODEC_LZ4;
-	unsigned n;
-	int r;
-
-	if (!s->rep)
-		return;
-	if (zeros)
-		r = lz4->encode(s->codec, &ch->shape, s->src, ch->len_bytes, &out);
-	else
-		r = codec_encode_best(s->codec, CODEC_FORM_DRAM, &ch->shape, s->src,
-				      ch->len_bytes, &out, &id, &n);
-	in = (struct codec_in) { s->enc, out.len };
-	if (r == 0)
-		r = replica_add_room(s->st, s->rep, s->c, i, id, &in, 1);
-	if (r < 0) {
-		replica_put(s->rep);
-		s->rep = NULL;
-	}
-}
-
 static int seal_chunk(struct seal *s, uint32_t i)
 {
 	const struct layout_chunk *ch = &s->chunks[i];
-	struct codec_out out = { s->enc, s->enc_bytes, 0 };
-	struct object_part part = { 0 };
-	unsigned n = 1;
-	int r;
+	int r = io_pread_all(s->c->fd, s->enc.src, ch->len_bytes, ch->off_bytes);
 
-	r = io_pread_all(s->c->fd, s->src, ch->len_bytes, ch->off_bytes);
-	if (r < 0)
-		return r;
-	if (all_zero(s->src, ch->len_bytes)) {
-		part.codec = CODEC_HOLE;
-		r = object_writer_add(s->w, &part, 1);
-		if (r == 0)
-			seal_replica_chunk(s, i, true);
-		return r;
-	}
-	r = codec_encode_best(s->codec, CODEC_FORM_SSD, &ch->shape, s->src, ch->len_bytes, &out,
-			      &part.codec, &n);
-	if (r == 0)
-		r = verify(s, ch, part.codec, s->enc, out.len);
-	if (r < 0)
-		return r;
-	part.buf = s->enc;
-	part.len = (uint32_t)out.len;
-	r = object_writer_add(s->w, &part, 1);
-	if (r == 0)
-		seal_replica_chunk(s, i, false);
-	return r;
-}
-
-/* Readers first: background work waits while somebody decodes. */
-static void be_nice(struct store *st)
-{
-	struct timespec ts = { 0, 500000 };
-
-	for (int i = 0; i < 20 && workers_readers(st->workers) > 0; i++)
-		nanosleep(&ts, NULL);
+	return r < 0 ? r : seal_enc_chunk(&s->enc, i, ch);
 }
 
 /* Room for the next chunk, in steps. */
 static int seal_room(struct seal *s)
 {
-	uint64_t need = object_writer_bytes(s->w) + s->enc_bytes + STORE_BLOCK;
+	uint64_t need = object_writer_bytes(s->enc.w) + s->enc.enc_bytes + STORE_BLOCK;
 	uint64_t step = 8u << 20;
 	int r;
 
@@ -356,43 +270,17 @@ static int seal_encode(struct seal *s)
 		/* a lease that breaks keeps its opener waiting: give way at once */
 		if (canceled(s->c) || fcntl(s->c->fd, F_GETLEASE) != F_WRLCK)
 			return -KVFS_ECANCELED;
-		be_nice(s->st);
+		seal_be_nice(s->st);
 		r = seal_room(s);
 		if (r == 0)
 			r = seal_chunk(s, i);
 		if (r == 0)
 			r = FAULT_POINT("seal.chunk");
 		/* encoded bytes must pay: no use in finishing what grows */
-		if (r == 0 && object_writer_bytes(s->w) >= (uint64_t)s->sb.st_size)
+		if (r == 0 && object_writer_bytes(s->enc.w) >= (uint64_t)s->sb.st_size)
 			r = -KVFS_ENOGAIN;
 	}
 	return r;
-}
-
-/* A seal goes on in any case, or nothing would free space; there are only a few. */
-static void seal_count(struct seal *s, uint64_t bytes)
-{
-	struct budget *b = &s->st->dram;
-
-	if (budget_take(b, BUDGET_BUFFER, bytes) < 0) {
-		(void)space_dram(s->st, bytes, NULL); /* as far as it goes */
-		budget_force(b, BUDGET_BUFFER, bytes);
-	}
-	s->counted += bytes;
-}
-
-static int seal_buffers(struct seal *s)
-{
-	s->enc_bytes = codec_best_bound(SEAL_CHUNK_MAX);
-	seal_count(s, 2 * SEAL_CHUNK_MAX + s->enc_bytes + OBJECT_WRITER_BYTES +
-			      codec_ctx_bytes_max());
-	s->src = mem_alloc_pages(SEAL_CHUNK_MAX);
-	s->dec = mem_alloc_pages(SEAL_CHUNK_MAX);
-	s->enc = mem_alloc_pages(s->enc_bytes);
-	if (!s->src || !s->dec || !s->enc)
-		return -ENOMEM;
-	/* not one of the reader's pool: a seal waits for gates */
-	return codec_ctx_create(CODEC_SIMD_BEST, &s->codec);
 }
 
 /* ---- 5, 6: the object, the switch ----------------------------------------- */
@@ -401,19 +289,21 @@ static int seal_object(struct seal *s)
 {
 	struct object_plan plan = {
 		.id = s->id, .logical_bytes = (uint64_t)s->sb.st_size, .tree_ino = s->c->ino,
-		.layout = s->layout, .chunks = s->chunks, .n_chunks = s->n_chunks, .n_layers = 1,
+		.layout = s->layout, .chunks = s->chunks, .n_chunks = s->n_chunks,
+		.n_layers = s->enc.layers,
 	};
 	int r;
 
-	seal_count(s, s->n_chunks * (sizeof(*s->chunks) + OBJECT_WRITER_CHUNK_BYTES));
-	r = object_writer_create(s->st->objects_fd, &plan, &s->w);
+	seal_enc_count(&s->enc, s->n_chunks * (sizeof(*s->chunks) +
+					       s->enc.layers * OBJECT_WRITER_CHUNK_BYTES));
+	r = object_writer_create(s->st->objects_fd, &plan, &s->enc.w);
 	if (r < 0)
 		return r;
 	r = seal_encode(s);
 	if (r < 0)
 		return r;
-	r = object_writer_finish(s->w, &s->stored);
-	s->w = NULL;
+	r = object_writer_finish(s->enc.w, &s->stored);
+	s->enc.w = NULL;
 	if (r == 0)
 		r = FAULT_POINT("seal.object");
 	if (r == 0 && s->stored / 512 + STORE_BLOCK / 512 > (uint64_t)s->sb.st_blocks)
@@ -428,7 +318,7 @@ static void fill_record(const struct seal *s, const struct stat *sb, struct kvfs
 	memset(rec, 0, sizeof(*rec));
 	rec->version = KVFS_RECORD_VERSION;
 	rec->state = KVFS_RECORD_SWITCHED;
-	rec->levels = 1;
+	rec->levels = (uint8_t)s->obj->n_layers_max;
 	rec->flags = KVFS_RECORD_CTIME | KVFS_RECORD_MTIME;
 	rec->generation = s->id.generation;
 	memcpy(rec->id, s->id.id, sizeof(rec->id));
@@ -472,12 +362,13 @@ static int seal_switch(struct seal *s)
 		s->obj = NULL;
 		c->size = (uint64_t)s->sb.st_size;
 		c->punch_durable = c->overlay_begun = c->map_stale = false;
+		level_sealed(c);
 		node_set_content(s->node, NODE_SEALED);
 		lock_acquire(&c->lock);
 		c->sealing = false;
 		c->dirty = false;
-		c->rep = s->rep;
-		s->rep = NULL;
+		c->rep = s->enc.rep;
+		s->enc.rep = NULL;
 		lock_release(&c->lock);
 		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* nothing to do about it */
 	}
@@ -558,16 +449,10 @@ void seal_finish(struct ctx *c, struct node *n)
 
 static void seal_fini(struct seal *s)
 {
-	object_writer_abort(s->w);
+	seal_enc_fini(&s->enc);
 	object_put(s->obj);
-	replica_put(s->rep);
 	layout_destroy(s->layout);
 	mem_free(s->chunks);
-	mem_free_pages(s->src, SEAL_CHUNK_MAX);
-	mem_free_pages(s->dec, SEAL_CHUNK_MAX);
-	mem_free_pages(s->enc, s->enc_bytes);
-	codec_ctx_destroy(s->codec);
-	budget_give(&s->st->dram, BUDGET_BUFFER, s->counted);
 }
 
 static void seal_failed(struct seal *s, int r, bool intent)
@@ -604,14 +489,17 @@ static int run(struct ctx *c, struct node *n, bool want_replica)
 
 	if (r < 0)
 		return r;
-	r = seal_buffers(&s);
+	r = seal_layout(&s);
 	if (r == 0)
-		r = seal_layout(&s);
+		r = seal_enc_init(&s.enc, s.st, c, grant_check(s.st, n, s.layout) == 0);
+	if (r == 0)
+		s.enc.rep_layers = level_wanted(s.st, n, s.enc.layers);
 	if (r == 0)
 		r = seal_intent(&s);
 	intent = r == 0;
 	if (r == 0 && want_replica)
-		seal_replica_begin(c, &s.rep, &s.id, s.chunks, s.n_chunks);
+		seal_replica_begin(c, &s.enc.rep, &s.id, s.chunks, s.n_chunks);
+	seal_enc_prefix(&s.enc, (uint64_t)s.sb.st_size);
 	if (r == 0)
 		r = seal_object(&s);
 	if (r == 0)

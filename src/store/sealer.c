@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "store/grant.h"
+#include "store/level.h"
 #include "store/seal.h"
 
 #define RETRY_BUSY_NS (2 * NSEC_PER_SEC)
@@ -445,6 +447,53 @@ void seal_stop(struct store *st, bool drain)
 	s->started = false;
 }
 
+/* It is sealed already; a grant that came since wants it in layers. No grant, or nothing
+ * that could be layered, is no failure: it was to be sealed, and it is. */
+static int seal_layers(struct ctx *c, struct node *n)
+{
+	int r;
+
+	if (grant_floor(c->st, n) >= 1)
+		return 0;
+	r = relayer_run(c, n);
+	if (r == 0)
+		return commit_barrier(c->st);
+	return r == -EALREADY || r == -KVFS_EVETO || r == -KVFS_ENOLAYERS ? 0 : r;
+}
+
+/* Readers may have what is sealed open. */
+static int is_sealed(struct ctx *c, struct node *n)
+{
+	int r = ctx_enter(c);
+
+	if (r < 0)
+		return r;
+	r = ctx_load_locked(c, n);
+	if (r == 0)
+		r = c->rec.state != KVFS_RECORD_PLAIN;
+	gate_leave(&c->gate, true);
+	return r;
+}
+
+static int seal_plain(struct ctx *c, struct node *n)
+{
+	int r = -EBUSY;
+
+	for (int tries = 0; tries < 100; tries++) {
+		struct timespec ts = { 0, 20 * 1000 * 1000 };
+
+		r = seal_run(c, n, true);
+		if (r != -EBUSY && r != -KVFS_ECANCELED)
+			break;
+		nanosleep(&ts, NULL); /* a release may be on its way */
+	}
+	if (r == 0)
+		r = commit_barrier(c->st);
+	if (r == 0)
+		seal_finish(c, n);
+	return r;
+}
+
 int store_seal(struct store *st, struct node *n)
 {
 	struct ctx *c;
@@ -457,23 +506,14 @@ int store_seal(struct store *st, struct node *n)
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
-	for (int tries = 0; tries < 100; tries++) {
-		struct timespec ts = { 0, 20 * 1000 * 1000 };
-
-		r = seal_run(c, n, true);
-		if (r != -EBUSY && r != -KVFS_ECANCELED)
-			break;
-		nanosleep(&ts, NULL); /* a release may be on its way */
-	}
-	if (r == 0) {
-		r = commit_barrier(st);
-		if (r == 0)
-			seal_finish(c, n);
-	} else {
-		ctx_idle(c);
-	}
+	r = is_sealed(c, n);
+	if (r == 0)
+		r = seal_plain(c, n);
+	if (r > 0 || r == -EALREADY)
+		r = seal_layers(c, n);
+	ctx_idle(c);
 	ctx_put(c);
-	return r == -EALREADY ? 0 : r;
+	return r;
 }
 
 int store_unseal(struct store *st, struct node *n)

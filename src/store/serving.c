@@ -159,7 +159,7 @@ int serving_write_back(struct ctx *c)
 
 		r = io_pread_all(copy_fd(copy), now, len, off);
 		if (r == 0)
-			r = read_range(c, off, was, len, size);
+			r = read_served(c, off, was, len, size);
 		if (r == 0)
 			r = write_differences(c, now, was, len, off);
 	}

@@ -9,6 +9,10 @@
 	X(SEALED, "sealed", "files sealed")                                             \
 	X(SEALED_BYTES, "sealed_bytes", "logical bytes sealed")                         \
 	X(SEAL_STORED_BYTES, "seal_stored_bytes", "bytes written as sealed objects")    \
+	X(ENCODED_BYTES, "encoded_bytes", "bytes that were encoded for storage")        \
+	X(RELAYERED, "relayered", "sealed files encoded anew, in layers")               \
+	X(LEVELS_DROPPED, "levels_dropped", "files that went to a lower level")         \
+	X(FETCHED_BYTES, "fetched_bytes", "bytes of objects read from storage")         \
 	X(SEAL_CANCELED, "seal_canceled", "seals given up because the file was opened") \
 	X(SEAL_NOGAIN, "seal_nogain", "files left plain because sealing gains nothing") \
 	X(SEAL_FAILED, "seal_failed", "seals that failed")                              \

@@ -20,7 +20,7 @@
 #include "base/thread.h"
 #include "policy/policy.h"
 #include "store/dirs.h"
-#include "store/store_types.h"
+#include "store/grant.h"
 
 #define TICK_NS NSEC_PER_SEC
 #define DIRFDS_MAX 1024u
@@ -139,6 +139,8 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 	cond_init(&st->tick_wake);
 	lock_init(&st->evict_lock);
 	gate_init(&st->names);
+	lock_init(&st->grants.lock);
+	grant_forget(st); /* what was zeroed knows nothing */
 	lock_init(&st->scrub_lock);
 	list_init(&st->ctxs.lru);
 	r = copy_config(st, cfg);
@@ -296,6 +298,7 @@ void store_close(struct store *st, bool seal)
 	lock_fini(&st->tick_lock);
 	lock_fini(&st->evict_lock);
 	gate_fini(&st->names);
+	lock_fini(&st->grants.lock);
 	lock_fini(&st->scrub_lock);
 	cold_fini(&st->cold);
 	mem_free((char *)st->cfg.path);

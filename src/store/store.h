@@ -71,7 +71,7 @@ struct store_config {
 	unsigned threads;        /* workers; 0: number of CPUs */
 	uint64_t settle_ns;      /* quiet time after the last close before sealing */
 	double quality;          /* mount-wide floor, 1 = exact */
-	const char *policy;      /* "lru", ... */
+	const char *policy;      /* "lru", "fixed:1", ... */
 	unsigned paths;          /* enum path_bits that the user allows */
 };
 
@@ -213,6 +213,7 @@ WUR int store_removexattr(struct store *st, struct node *n, const char *name);
 
 /* ---- steering and looking ----------------------------------------------- */
 
+#define INFO_LEVELS_MAX 8
 enum ctx_state { CTX_PLAIN, CTX_SEALING, CTX_SEALED, CTX_OVERLAY };
 struct ctx_info {
 	enum ctx_state state;
@@ -220,6 +221,10 @@ struct ctx_info {
 	char layout[160];      /* layout_dump, "" when not examined (plain) */
 	char codec[48];        /* codec of most bytes, "none" when plain */
 	unsigned levels;       /* layers stored (1 when exact only, 0 plain) */
+	unsigned levels_max;   /* with those that were dropped */
+	unsigned level_next;   /* layers that the next open gets; levels_max: exact */
+	uint64_t level_bytes[INFO_LEVELS_MAX];   /* on storage, of each level that is there */
+	double level_quality[INFO_LEVELS_MAX];   /* expected; 0: not known */
 	uint64_t logical_bytes, stored_bytes, replica_bytes, copy_bytes;
 	bool in_dram, has_copy; /* tiers: replica in DRAM, decoded copy */
 	uint64_t hits;
@@ -231,9 +236,15 @@ struct ctx_info {
 };
 WUR int store_info(struct store *st, struct node *n, struct ctx_info *ret);
 /* Seals now and waits; -EBUSY while open for writing or mapped, -KVFS_ENOGAIN
- * (stays plain), 0 when sealed. */
+ * (stays plain), 0 when sealed. What is sealed in one layer, and has a grant, is
+ * encoded anew in layers where that is possible. */
 WUR int store_seal(struct store *st, struct node *n);
-/* Back to plain, exact bytes. */
+/* Goes to a level, by its number or "exact", and drops the layers above it; seals or
+ * re-layers first where that is needed. -KVFS_EEXACT, -KVFS_EVETO, -KVFS_EFLOOR;
+ * -KVFS_EGONE upwards; -KVFS_ENOLAYERS; -EINVAL; else as store_seal. Who has the file
+ * open keeps the level that he has; the room comes free when he is done. */
+WUR int store_level(struct store *st, struct node *n, const char *level);
+/* Back to plain: the bytes as they read at the best level that is there. */
 WUR int store_unseal(struct store *st, struct node *n);
 WUR int store_pin(struct store *st, struct node *n, uid_t who, bool on); /* -EDQUOT over the user's share */
 enum place { PLACE_SSD, PLACE_DRAM, PLACE_COPY };
@@ -253,6 +264,8 @@ struct store_status {
 	uint64_t ssd_limit, ssd_used, ssd_logical, ssd_overshoot;
 	uint64_t files, files_sealed, nodes, opens, replicas, copies;
 	uint64_t seal_queue, seal_running;
+	uint64_t held_files, held_bytes; /* dropped layers that are still in use, and ... */
+	char held[256];        /* ... paths of some of these files */
 	unsigned paths;        /* working ways */
 	double ssd_read_Bps, ssd_latency_ns, decode_Bps;
 	char uuid[40];

@@ -66,6 +66,17 @@ struct committer {
 	pthread_t thread;
 };
 
+/* A directory of which it is known that neither it nor one above grants anything. */
+struct grant_none {
+	uint64_t ino, age;
+};
+#define GRANT_NONE_SLOTS 256u
+struct grants {
+	struct lock lock;
+	uint64_t age GUARDED; /* lock: what was remembered before this is void */
+	struct grant_none none[GRANT_NONE_SLOTS]; /* lock */
+};
+
 struct sealer {
 	struct lock lock;
 	struct cond wake;
@@ -121,6 +132,7 @@ struct store {
 	struct ctx_table ctxs;
 	struct committer commit;
 	struct sealer seal;
+	struct grants grants;        /* grant.c */
 
 	_Atomic uint64_t ssd_used, ssd_limit;
 	_Atomic uint64_t ssd_reserved; /* of ssd_used: asked for and not yet released */
@@ -277,6 +289,8 @@ void trash_name(uint64_t ino, char buf[24]);
 /* Punches a stand-in's data out up to the end of its last block, so that not
  * even a zeroed tail is left to be taken for an overlay. */
 WUR int trash_punch(int fd, uint64_t size);
+/* Says durably what is about to be done to object @id of @c, whose tree file is open. */
+WUR int trash_intent(struct ctx *c, enum intent_kind kind, const struct object_id *id);
 void trash_object_later(struct store *st, const struct object_id *id);
 WUR int recover_all(struct store *st, struct sbuf *why);
 /* Walks tree/ and objects/ and makes the index right (unclean shutdown). */
@@ -313,7 +327,9 @@ WUR int overlay_write_locked(struct ctx *c, const void *buf, size_t len, uint64_
 WUR int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len);
 /* The source for reader_*: gate held; *ret_rep to be put by the caller. */
 void read_source_of(struct ctx *c, struct read_source *ret);
-/* Bytes as they read now, of a sealed or plain context. Gate held. */
+/* Bytes as the file's readers get them now, of a sealed or plain context. Gate held. */
+WUR int read_served(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size);
+/* The same as exact as they are to be had. */
 WUR int read_range(struct ctx *c, uint64_t off, void *buf, size_t len, uint64_t size);
 
 /* damage.c */

@@ -9,6 +9,7 @@
  *   trash/INO alone              remove its object, then the entry
  *   intent whose record points to the object: the switch happened; finish the
  *                                punch (at once: the record says SWITCHED)
+ *   intent of a cut whose record does: cut what the record no longer counts
  *   intent whose record does not: the object is an orphan; remove it
  *   intent or entry whose file is not found: orphan.c decides after a walk
  */
@@ -26,11 +27,25 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "store/record.h"
-#include "store/store_types.h"
+#include "store/seal.h"
 
 void trash_name(uint64_t ino, char buf[24])
 {
 	snprintf(buf, 24, "%llu", (unsigned long long)ino);
+}
+
+int trash_intent(struct ctx *c, enum intent_kind kind, const struct object_id *id)
+{
+	struct intent i = { .kind = kind, .generation = id->generation, .ino = c->ino };
+	struct meta_rec rec;
+
+	memcpy(i.id, id->id, sizeof(i.id));
+	if (meta_get(c->st->meta, c->ino, &rec) == 0) {
+		i.parent_ino = rec.parent_ino;
+		snprintf(i.name, sizeof(i.name), "%s", rec.name);
+	}
+	seal_intent_handle(c->fd, &i);
+	return meta_intent_put(c->st->meta, &i);
 }
 
 static void id_of(const struct kvfs_record *rec, struct object_id *id)
@@ -254,6 +269,33 @@ static int recover_punch(struct store *st, int fd, struct kvfs_record *rec)
 	return record_set(fd, st->xattr, rec);
 }
 
+/* Layers that the record no longer counts: nobody has them in use now. */
+static int recover_cut(struct store *st, int fd, struct kvfs_record *rec)
+{
+	struct object_id id;
+	struct object *o;
+	uint64_t bytes;
+	int r;
+
+	id_of(rec, &id);
+	r = object_open(st->objects_fd, &id, NULL, &o);
+	if (r < 0)
+		return damage_is(r) || r == -ENOENT ? 0 : r; /* who reads it finds out */
+	if (rec->levels < 1 || rec->levels > o->n_layers_present) {
+		object_put(o);
+		return 0;
+	}
+	bytes = o->level_bytes[rec->levels - 1];
+	r = object_cut(st->objects_fd, o, rec->levels);
+	object_put(o);
+	if (r == 0)
+		r = FAULT_POINT("recover.cut");
+	if (r < 0)
+		return r;
+	rec->stored_blocks = (uint32_t)(bytes / STORE_BLOCK);
+	return record_set(fd, st->xattr, rec);
+}
+
 static int recover_intent(void *arg, const struct intent *i)
 {
 	struct store *st = arg;
@@ -283,6 +325,8 @@ static int recover_intent(void *arg, const struct intent *i)
 		} else if (ours && rec.state == KVFS_RECORD_SWITCHED) {
 			r = recover_punch(st, fd, &rec);
 		}
+		if (r == 0 && ours && i->kind == INTENT_CUT)
+			r = commit_inode(st, fd) < 0 ? -EIO : recover_cut(st, fd, &rec);
 		io_close(&fd);
 	}
 	if (r == 0 && !ours)

@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "store/store_types.h"
+#include "store/level.h"
 
 /* Somebody else has it open or mapped: our descriptor cannot get a lease. */
 static bool in_use(int fd)
@@ -73,6 +73,20 @@ static void show(struct ctx *c)
 	node_forget(st->nodes, n, 1);
 }
 
+/* Its last mapping may be gone. */
+static void settle(struct ctx *c)
+{
+	struct node *n = node_find(c->st->nodes, c->ino);
+
+	if (!n)
+		n = index_node(c->st, c->ino);
+	if (!n)
+		return;
+	level_settle(c, n);
+	node_forget(c->st->nodes, n, 1);
+	ctx_idle(c);
+}
+
 /* Gate held. True when something changed since the last look. */
 static bool look(struct ctx *c)
 {
@@ -103,6 +117,8 @@ static bool watch_one(struct ctx *c, void *arg)
 		ctx_idle(c);
 		seal_queue(c);
 	}
+	if (c->cut_due)
+		settle(c);
 	if (!unseen || !gate_try(&c->gate, false))
 		return true;
 	lock_acquire(&c->lock);

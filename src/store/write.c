@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "codecs/codec.h"
+#include "store/level.h"
 #include "store/record.h"
 #include "store/seal.h"
 #include "store/standin.h"
@@ -214,17 +215,10 @@ int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len)
 
 static int unseal_intent(struct ctx *c)
 {
-	struct intent i = { .kind = INTENT_UNSEAL, .generation = c->rec.generation,
-			    .ino = c->ino };
-	struct meta_rec rec;
+	struct object_id id = { .generation = c->rec.generation };
 
-	memcpy(i.id, c->rec.id, sizeof(i.id));
-	if (meta_get(c->st->meta, c->ino, &rec) == 0) {
-		i.parent_ino = rec.parent_ino;
-		snprintf(i.name, sizeof(i.name), "%s", rec.name);
-	}
-	seal_intent_handle(c->fd, &i);
-	return meta_intent_put(c->st->meta, &i);
+	memcpy(id.id, c->rec.id, sizeof(id.id));
+	return trash_intent(c, INTENT_UNSEAL, &id);
 }
 
 /* The object no longer counts: forget it everywhere and have it removed. */
@@ -238,6 +232,7 @@ static void drop_object(struct ctx *c, const struct kvfs_record *old)
 		reader_forget(c->st->reader, c->obj);
 	object_put(c->obj);
 	c->obj = NULL;
+	level_forget(c);
 	space_drop_dram(c, true, false);
 	serving_follow(c);
 	trash_object_later(c->st, &id);

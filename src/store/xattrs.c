@@ -7,8 +7,8 @@
 #include <sys/xattr.h>
 
 #include "base/io.h"
+#include "store/grant.h"
 #include "store/record.h"
-#include "store/store_types.h"
 
 ssize_t store_getxattr(struct store *st, struct node *n, const char *name, void *buf, size_t len)
 {
@@ -109,6 +109,9 @@ static int change(struct store *st, struct node *n, const char *name, const void
 		return -EPERM;
 	if (st->read_only)
 		return -EROFS;
+	r = grant_may_set(st, n, name, val, len);
+	if (r < 0)
+		return r;
 	fd = node_openfd(st->nodes, n, O_PATH | O_NOFOLLOW);
 	if (fd < 0)
 		return fd;

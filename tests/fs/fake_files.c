@@ -246,6 +246,14 @@ int store_seal(struct store *st, struct node *n)
 	return -KVFS_ENOGAIN;
 }
 
+int store_level(struct store *st, struct node *n, const char *level)
+{
+	(void)st;
+	(void)n;
+	(void)level;
+	return -KVFS_EEXACT;
+}
+
 int store_unseal(struct store *st, struct node *n)
 {
 	(void)st;

@@ -32,6 +32,7 @@ static struct copy {
 	char *buf;
 	struct progress progress;
 	uint64_t files, skipped, bytes;
+	uint64_t lossy; /* of files, read at a level below exact */
 	int failed;
 } cp;
 
@@ -102,6 +103,15 @@ static int copy_data(int in, int out, uint64_t size)
 	return r;
 }
 
+/* Its mount reads it at a lower level: so does its copy. */
+static bool is_lossy(int in)
+{
+	char v[16];
+	ssize_t len = fgetxattr(in, KVCACHEFS_XATTR_PREFIX "level", v, sizeof(v));
+
+	return len > 0 && (len != 5 || memcmp(v, "exact", 5) != 0);
+}
+
 static int finish_file(int in, int out, const struct stat *st)
 {
 	struct timespec ts[2] = { st->st_atim, st->st_mtim };
@@ -129,6 +139,7 @@ static int copy_file(const char *from, const char *to, const struct stat *st)
 {
 	char part[PATH_MAX];
 	int in, out, r;
+	bool lossy;
 
 	if (there_already(to, st)) {
 		cp.skipped++;
@@ -146,6 +157,7 @@ static int copy_file(const char *from, const char *to, const struct stat *st)
 		io_close(&in);
 		return r;
 	}
+	lossy = is_lossy(in);
 	r = copy_data(in, out, (uint64_t)st->st_size);
 	if (r == 0)
 		r = finish_file(in, out, st);
@@ -161,6 +173,7 @@ static int copy_file(const char *from, const char *to, const struct stat *st)
 		return complain(to, -r);
 	}
 	cp.files++;
+	cp.lossy += lossy;
 	cp.bytes += (uint64_t)st->st_size;
 	return 0;
 }
@@ -280,6 +293,9 @@ static int copy_tree(const char *from, const char *to, const char *what)
 	printf("%llu files copied (%.2f GB), %llu were there already\n",
 	       (unsigned long long)cp.files, (double)cp.bytes / 1e9,
 	       (unsigned long long)cp.skipped);
+	if (cp.lossy)
+		printf("%llu of those copied are not exact: their mount reads them at a lower level\n",
+		       (unsigned long long)cp.lossy);
 	return cp.failed;
 }
 

@@ -18,6 +18,8 @@ const struct command commands[] = {
 	{ "evict", "[-r] PATH...", "REMOVE files as a full store would", cmd_steer },
 	{ "quality", "VALUE|unset PATH...",
 	  "lowest quality granted to a file or directory, 1: exact", cmd_set },
+	{ "level", "N|exact [-r] PATH...", "go to a level and DROP all layers above it",
+	  cmd_move },
 	{ "layout", "TEXT|unset PATH...", "declared geometry of a file or of a directory's files",
 	  cmd_set },
 	{ "limit", "dram|ssd SIZE [MOUNT]", "change a limit of a running mount", cmd_limit },
@@ -26,7 +28,7 @@ const struct command commands[] = {
 	{ "scrub", "[-w] [MOUNT]", "verify every stored byte in the background; -w waits",
 	  cmd_scrub },
 	{ "import", "DIR PATH", "copy existing caches into the mount", cmd_copy },
-	{ "export", "PATH DIR", "copy caches out of the mount, exact", cmd_copy },
+	{ "export", "PATH DIR", "copy caches out of the mount, as they read", cmd_copy },
 	{ NULL, NULL, NULL, NULL },
 };
 

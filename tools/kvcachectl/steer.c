@@ -27,6 +27,8 @@ static const char *explain(const char *name, int err)
 						 : strerror(err);
 	case EPERM:
 	case EACCES:
+		if (strcmp(name, "level") == 0)
+			return "not the owner, or not granted (the mount's log says why)";
 		return strcmp(name, "dram") == 0 || strcmp(name, "ssd") == 0 ||
 				       strcmp(name, "scrub") == 0
 			       ? "only root and who mounted it may do that"
@@ -89,9 +91,10 @@ int cmd_steer(int argc, char **argv)
 	return set_paths(argv[0], &s, argc - 1, argv + 1, false);
 }
 
+/* move and level: a value, then files */
 int cmd_move(int argc, char **argv)
 {
-	struct setting s = { "move", argc > 1 ? argv[1] : NULL };
+	struct setting s = { argv[0], argc > 1 ? argv[1] : NULL };
 
 	if (argc < 3)
 		return ctl_usage(argv[0]);

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Grants. A file inherits when it is made, so that what others do later to directories
+ * above it, or where it is moved, changes nothing; and only from directories of root
+ * or of its owner, because whoever may write into another's directory could else have
+ * his files lose content. Nearly always no directory above has a setting: directories of
+ * which that is known are remembered until a setting or a directory's name changes.
+ */
+#include "store/grant.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "base/hash.h"
+#include "base/units.h"
+#include "store/level.h"
+
+#define QUALITY "user.kvcache.quality"
+#define PROFILE "user.kvcache.profile"
+#define ALMOST 0.999999
+/* Checksums of the content that engines keep beside it. */
+static const char *const checksums[] = { "user.vllm.kv_crc32c" };
+
+/* ---- the floor ------------------------------------------------------------- */
+
+static bool quality_of(struct store *st, struct node *n, double *ret)
+{
+	char v[32];
+	ssize_t len = store_getxattr(st, n, QUALITY, v, sizeof(v) - 1);
+
+	if (len < 0)
+		return false;
+	v[len] = 0;
+	return units_parse_double(v, 0, 1, ret) == 0;
+}
+
+double grant_floor(struct store *st, struct node *n)
+{
+	double q;
+
+	return quality_of(st, n, &q) ? q : st->cfg.quality;
+}
+
+static bool checksummed(struct store *st, struct node *n)
+{
+	char v[256];
+
+	for (size_t i = 0; i < sizeof(checksums) / sizeof(checksums[0]); i++) {
+		ssize_t len = store_getxattr(st, n, checksums[i], v, sizeof(v));
+
+		if (len >= 0 || len == -ERANGE)
+			return true;
+	}
+	return false;
+}
+
+int grant_check(struct store *st, struct node *n, const struct layout *l)
+{
+	if (grant_floor(st, n) >= 1)
+		return -KVFS_EEXACT;
+	return !l || l->n_regions == 0 || l->lossy_veto || checksummed(st, n) ? -KVFS_EVETO : 0;
+}
+
+/* ---- quality of levels ----------------------------------------------------- */
+
+/* Without a gate: the caller may have that of the file. */
+static bool owner_of(struct store *st, struct node *n, uid_t *ret)
+{
+	struct stat sb;
+	struct at at;
+	bool ok;
+
+	if (node_at(st->nodes, n, &at) < 0)
+		return false;
+	ok = fstatat(at.dirfd, at.name, &sb, at.flags) == 0;
+	node_at_put(st->nodes, &at);
+	if (ok)
+		*ret = sb.st_uid;
+	return ok;
+}
+
+/* The value of @name of the nearest of @at and the directories above it that has it and
+ * is of root or of @uid. *ret_any: one has, whosever it is. */
+static bool nearest(struct store *st, struct node *at, uid_t uid, const char *name, char *buf,
+		    size_t len, bool *ret_any)
+{
+	char own[NAME_MAX + 1];
+	bool found = false;
+	struct node *up;
+	uid_t of;
+
+	*ret_any = false;
+	node_ref(st->nodes, at);
+	for (int depth = 0; depth < 256 && !found; depth++) {
+		ssize_t got = store_getxattr(st, at, name, buf, len - 1);
+
+		*ret_any |= got >= 0;
+		if (got >= 0 && owner_of(st, at, &of) && (of == 0 || of == uid)) {
+			buf[got] = 0;
+			found = true;
+		}
+		if (node_is_root(at) || !node_where(st->nodes, at, &up, own))
+			break;
+		node_forget(st->nodes, at, 1);
+		at = up;
+	}
+	node_forget(st->nodes, at, 1);
+	return found;
+}
+
+void grant_qualities(struct store *st, struct node *n, const struct object *o,
+		     double ret[POLICY_LEVELS_MAX])
+{
+	char profile[256];
+	uid_t uid;
+	bool any;
+
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
+		ret[i] = 0;
+	/* Estimates of policy/quality go here, from what sealing measured of @o. */
+	if (owner_of(st, n, &uid) &&
+	    nearest(st, n, uid, PROFILE, profile, sizeof(profile), &any))
+		err_ignore(policy_profile_parse(profile, ret)); /* checked when it was set */
+	if (o)
+		ret[o->n_layers_max - 1] = 1;
+}
+
+/* ---- inheriting ------------------------------------------------------------ */
+
+static struct grant_none *slot_of(struct store *st, uint64_t ino)
+{
+	return &st->grants.none[hash_u64(ino) % GRANT_NONE_SLOTS];
+}
+
+/* Is it known that neither @ino nor a directory above it has a setting? */
+static bool known_none(struct store *st, uint64_t ino, uint64_t *ret_age)
+{
+	struct grant_none *s = slot_of(st, ino);
+	bool none;
+
+	lock_acquire(&st->grants.lock);
+	*ret_age = st->grants.age;
+	none = s->ino == ino && s->age == st->grants.age;
+	lock_release(&st->grants.lock);
+	return none;
+}
+
+static void note_none(struct store *st, uint64_t ino, uint64_t age)
+{
+	struct grant_none *s = slot_of(st, ino);
+
+	lock_acquire(&st->grants.lock);
+	s->ino = ino;
+	s->age = age;
+	lock_release(&st->grants.lock);
+}
+
+void grant_forget(struct store *st)
+{
+	lock_acquire(&st->grants.lock);
+	st->grants.age++;
+	lock_release(&st->grants.lock);
+}
+
+void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid)
+{
+	char value[32];
+	uint64_t age;
+	bool any;
+
+	if (known_none(st, node_ino(dir), &age))
+		return;
+	if (nearest(st, dir, uid, QUALITY, value, sizeof(value), &any)) {
+		if (fsetxattr(fd, QUALITY, value, strlen(value), XATTR_CREATE) < 0)
+			log_warn(st->log, "a new file does not get the quality of its directory: %s",
+				 strerror(errno)); /* and stays exact, or as the mount says */
+	} else if (!any) {
+		note_none(st, node_ino(dir), age);
+	}
+}
+
+/* ---- vetoes ---------------------------------------------------------------- */
+
+/* The quality that a file keeps which has lost layers; 1 for all others. */
+static double quality_left(struct store *st, struct node *n)
+{
+	double quality[POLICY_LEVELS_MAX], left = 1;
+	struct ctx *c;
+
+	if (!S_ISREG(node_type(n)) || node_content(n) == NODE_PLAIN ||
+	    ctx_get(st, node_ino(n), true, &c) < 0)
+		return 1;
+	if (ctx_enter(c) == 0) {
+		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0 && level_lossy(c)) {
+			grant_qualities(st, n, c->obj, quality);
+			left = quality[level_stored(c) - 1];
+			left = left < ALMOST ? left : ALMOST; /* said to be as good: not exact */
+		}
+		gate_leave(&c->gate, true);
+	}
+	ctx_idle(c);
+	ctx_put(c);
+	return left;
+}
+
+int grant_may_set(struct store *st, struct node *n, const char *name, const void *val, size_t len)
+{
+	double want = 0, left;
+	char text[32];
+
+	for (size_t i = 0; i < sizeof(checksums) / sizeof(checksums[0]); i++)
+		if (val && strcmp(name, checksums[i]) == 0)
+			want = 1;
+	if (strcmp(name, QUALITY) == 0) {
+		want = st->cfg.quality;
+		if (val && len < sizeof(text)) {
+			memcpy(text, val, len);
+			text[len] = 0;
+			err_ignore(units_parse_double(text, 0, 1, &want)); /* the mount's then */
+		}
+	}
+	if (want == 0)
+		return 0;
+	left = quality_left(st, n);
+	return want > left ? -KVFS_EGONE : 0;
+}

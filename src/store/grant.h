@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_GRANT_H
+#define KVCACHEFS_STORE_GRANT_H
+/*
+ * What may be lost of a file's K and V elements, and what forbids it. The floor is
+ * the lowest quality granted: of the file itself, which got it when it was made from the
+ * nearest directory of root or of its owner that has one; else of the mount. Below 1 it
+ * is a grant. A veto makes it worth nothing.
+ *
+ * Quality is the expected share of greedy next tokens that stay the same as with the
+ * exact cache; that of a level is what user.kvcache.profile says, else an estimate.
+ */
+#include "policy/policy.h"
+#include "store/store_types.h"
+
+/* The floor in force for @n. */
+double grant_floor(struct store *st, struct node *n);
+/* May anything be lost of the file with this layout? -KVFS_EEXACT: nothing is granted;
+ * -KVFS_EVETO: something forbids it. */
+WUR int grant_check(struct store *st, struct node *n, const struct layout *l);
+/* Quality of each level of @o, 0 where nothing is known; the top one has 1. */
+void grant_qualities(struct store *st, struct node *n, const struct object *o,
+		     double ret[POLICY_LEVELS_MAX]);
+/* The file just made in @dir, open as @fd, of owner @uid: it inherits. */
+void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid);
+/* Names or settings of directories changed: what was remembered of them is void. */
+void grant_forget(struct store *st);
+/* May xattr @name of file @n be set to @val (NULL: removed)? -KVFS_EGONE when it asks for
+ * bytes that the file has lost. May block. */
+WUR int grant_may_set(struct store *st, struct node *n, const char *name, const void *val,
+		      size_t len);
+
+#endif
