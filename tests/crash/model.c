@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codecs/codec.h"
 #include "testlib.h"
 
 /* Sealed, changed in every way that there is, replaced, removed. */
@@ -48,6 +49,19 @@ const struct step model_steps[] = {
 	{ OP_CREATE, 7, 0, 0, 900000, 13 },
 	{ OP_SEAL, 7, 0, 0, 0, 0 },
 	{ OP_TRUNC, 7, 0, 0, 0, 0 },
+	{ OP_CREATE, 1, 0, 0, MODEL_KV_BYTES, 14 },
+	{ OP_LAYOUT, 1, 0, 0, 0, 0 },
+	{ OP_SEAL, 1, 0, 0, 0, 0 },
+	{ OP_GRANT, 1, 0, 0, 0, 0 },
+	{ OP_SEAL, 1, 0, 0, 0, 0 },     /* anew, in layers */
+	{ OP_LEVEL, 1, 1, 0, 0, 14 },
+	{ OP_LEVEL, 1, 0, 0, 0, 14 },
+	{ OP_WRITE, 1, 0, 5000, 3000, 15 }, /* plain first, as it reads */
+	{ OP_CREATE, 2, 0, 0, MODEL_KV_BYTES, 16 },
+	{ OP_LAYOUT, 2, 0, 0, 0, 0 },
+	{ OP_GRANT, 2, 0, 0, 0, 0 },
+	{ OP_LEVEL, 2, 2, 0, 0, 16 },   /* in layers at once */
+	{ OP_UNLINK, 2, 0, 0, 0, 0 },
 };
 const unsigned model_n_steps = sizeof(model_steps) / sizeof(model_steps[0]);
 
@@ -61,6 +75,35 @@ void model_fill(uint8_t *p, size_t len, unsigned seed, uint64_t off)
 		s ^= s >> 32;
 		p[i] = at % 2 ? (uint8_t)(0x3c + (s >> 8) % 4) : (uint8_t)s;
 	}
+}
+
+#define KV_LAYOUT "dtype=bf16 order=TD dim=64"
+
+/* What remains of MODEL_KV_BYTES of @seed at a level. */
+static void fill_level(uint8_t *p, unsigned seed, unsigned level)
+{
+	struct chunk_shape shape = { .elem = ELEM_BF16, .kind = REGION_KV, .row_bytes = 128,
+				     .region_rows = MODEL_KV_BYTES / 128 };
+	struct codec_out out[CODEC_LAYERS_MAX];
+	struct codec_in in[CODEC_LAYERS_MAX];
+	struct codec_ctx *c;
+	unsigned n;
+	uint16_t id;
+
+	model_fill(p, MODEL_KV_BYTES, seed, 0);
+	CHECK_EQ(codec_ctx_create(CODEC_SIMD_BEST, &c), 0);
+	for (unsigned i = 0; i < CODEC_LADDER_LAYERS; i++) {
+		out[i] = (struct codec_out){ malloc(MODEL_KV_BYTES), MODEL_KV_BYTES, 0 };
+		CHECK(out[i].buf);
+	}
+	CHECK_EQ(codec_encode_layers(c, CODEC_FORM_SSD, &shape, p, MODEL_KV_BYTES, out, &id, &n), 0);
+	CHECK(level < n && n > 1);
+	for (unsigned i = 0; i < n; i++)
+		in[i] = (struct codec_in){ out[i].buf, out[i].len };
+	CHECK_EQ(codec_decode(c, id, &shape, in, level + 1, p, MODEL_KV_BYTES, 0), 0);
+	for (unsigned i = 0; i < CODEC_LADDER_LAYERS; i++)
+		free(out[i].buf);
+	codec_ctx_destroy(c);
 }
 
 void model_init(struct model *m)
@@ -124,9 +167,14 @@ void model_apply(struct model *m, unsigned i)
 	case OP_OPEN_UNLINK:
 		f->exists = false;
 		break;
+	case OP_LEVEL:
+		fill_level(f->data, s->seed, s->name2);
+		break;
 	case OP_FSYNC:
 	case OP_SEAL:
 	case OP_UNSEAL:
+	case OP_LAYOUT:
+	case OP_GRANT:
 		break;
 	}
 }
@@ -271,6 +319,13 @@ static int run_node(struct store *st, const struct step *s)
 		r = store_seal(st, n);
 	} else if (s->op == OP_UNSEAL) {
 		r = store_unseal(st, n);
+	} else if (s->op == OP_LAYOUT) {
+		r = store_setxattr(st, n, "user.kvcache.layout", KV_LAYOUT, strlen(KV_LAYOUT), 0);
+	} else if (s->op == OP_GRANT) {
+		r = store_setxattr(st, n, "user.kvcache.quality", "0", 1, 0);
+	} else if (s->op == OP_LEVEL) {
+		snprintf(buf, sizeof(buf), "%u", s->name2);
+		r = store_level(st, n, buf);
 	} else if (s->op == OP_EVICT) {
 		r = store_evict(st, n, &(struct caller){ 0 });
 	} else if (s->op == OP_TRUNC) {

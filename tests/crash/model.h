@@ -14,6 +14,7 @@
 
 #define MODEL_FILES 8
 #define MODEL_MAX (3u << 20)
+#define MODEL_KV_BYTES 655360u
 
 enum step_op {
 	OP_CREATE, /* name, seed: new file of len bytes, closed */
@@ -28,6 +29,9 @@ enum step_op {
 	OP_LINK,   /* name2 is a new name of name */
 	OP_EVICT,
 	OP_OPEN_UNLINK, /* open, unlink, read through the descriptor, close */
+	OP_LAYOUT, /* its content, MODEL_KV_BYTES of seed, is declared to be K and V */
+	OP_GRANT,  /* anything of them may be lost */
+	OP_LEVEL,  /* of such content: to level name2 */
 };
 
 struct step {
