@@ -88,6 +88,10 @@ static const struct planes_kern *kern_of(enum codec_simd simd)
 
 static const struct ladder_kern *ladder_kern_of(enum codec_simd simd)
 {
+#ifdef KVFS_SIMD
+	if (simd == CODEC_SIMD_AVX512)
+		return &ladder_kern_avx512;
+#endif
 	(void)simd;
 	return &ladder_kern_portable;
 }

@@ -41,7 +41,7 @@
  * Layer 0, integers little-endian; eb bytes per element:
  *   0  u8    element type: 1 f32, 2 f16, 3 bf16 (base/elem.h)
  *   1  u8    flags: 1 transposed, others 0
- *   2  i8    e: f16 -40..0, else -120..100
+ *   2  i8    e: f16 -40..0, else -100..100
  *   3  u8    classes, 1..16
  *   4  u8    refinements, 1..6
  *   5  u8[6] b of each: 1, 2 or 4; 0 beyond; together at most 8
@@ -53,7 +53,7 @@
  *  22  u16   0
  *  24  u32   patches
  *  28  u32   escapes
- *  32  per class 2 x u8: how far |k| = 1 and |k| > 1 are drawn, in units of D
+ *  32  per class u8: how far k > 0 is drawn down and k < 0 up, in units of D
       per class u8: w, bits of its codes, 0..8
  *      per range: u32 first row, u32 rows; bit 31: all their elements are equal;
  *      ascending, without overlap
@@ -100,7 +100,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
+#include "base/le.h"
 #include "codecs/codec.h"
 #include "codecs/codec_ctx.h"
 #include "codecs/simd/ladder_kern.h"
@@ -149,7 +151,7 @@ struct ladder_head {
 	uint32_t len, tail_len;
 	uint32_t cols, rows, coded_rows, channels;
 	uint32_t n_ranges, first_cols, last_cols, n_patches, n_escapes;
-	uint8_t draw[LADDER_CLASSES_MAX][2];
+	uint8_t draw[LADDER_CLASSES_MAX];
 	uint8_t width[LADDER_CLASSES_MAX];
 	/* Places within layer 0. */
 	size_t at_ranges, at_rows, at_overlay, at_patches, at_class, at_mean, at_tail, at_codes;
@@ -264,13 +266,23 @@ WUR int64_t ladder_plane_put(struct codec_ctx *ctx, const uint8_t *plane, size_t
 WUR int ladder_plane_get(struct codec_ctx *ctx, const uint8_t *src, size_t src_len, uint8_t *to,
 			 size_t n);
 
+/* Patterns from little-endian bytes. */
+static inline void ladder_patterns_get(uint16_t *pat, const uint8_t *from, unsigned n)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	memcpy(pat, from, 2 * (size_t)n);
+#else
+	for (unsigned l = 0; l < n; l++)
+		pat[l] = le16_get(from + 2 * l);
+#endif
+}
+
 /* Layer 0's codes, either way. */
 struct ladder_codes {
 	bool huf;
 	uint8_t *digits; /* huf: all streams, in the planes' scratch */
 	const uint8_t *stream[LADDER_CLASSES_MAX]; /* next of each */
 	struct ladder_in in;     /* fix: codes */
-	const int16_t *escapes, *escapes_end; /* next */
 };
 /* Opens layer 0 behind its head. */
 WUR int ladder_codes_open(struct codec_ctx *ctx, struct ladder_scratch *s,
@@ -278,9 +290,7 @@ WUR int ladder_codes_open(struct codec_ctx *ctx, struct ladder_scratch *s,
 			  size_t src_len, struct ladder_codes *ret);
 /* The block's codes. */
 void ladder_codes_get(struct codec_ctx *ctx, const struct ladder_walk *w, struct ladder_codes *c);
-/* The same, and its k in t. -KVFS_ECODEC. */
-WUR int ladder_codes_next(struct codec_ctx *ctx, const struct ladder_walk *w,
-			  struct ladder_codes *c);
+/* Has all been read, and nothing else? (Escapes are counted by the caller.) */
 bool ladder_codes_done(const struct ladder_codes *c);
 
 /* Layer 0 being written behind its head. */

@@ -13,15 +13,15 @@
 #define TABLE_BITS 800u /* what one more class costs: a frame, its Huffman table */
 #define ESCAPE_BITS 16u
 
-/* Of a spread class: how far from the middle of their cells values with |k| = 1 and
- * |k| > 1 lie, outwards. */
+/* Of a spread class: how far from the middle of their cells values with k != 0
+ * lie, outwards. */
 struct centroid {
 	int64_t sum;
 	int64_t n;
 };
 
 static void hist_add(struct ladder_scratch *s, const struct ladder_walk *w,
-		     const struct ladder_level *v, struct centroid centre[][2])
+		     const struct ladder_level *v, struct centroid centre[])
 {
 	const struct ladder_block *b = &s->block;
 
@@ -29,7 +29,7 @@ static void hist_add(struct ladder_scratch *s, const struct ladder_walk *w,
 		for (unsigned l = 0; l < b->count[j]; l++) {
 			uint32_t c = w->first_channel + (w->own_channels ? l : 0);
 			int d = b->t[j][l] - s->mean[c], k = (d + (1 << v->shift >> 1)) >> v->shift;
-			struct centroid *at = &centre[s->class[c]][k > 1 || k < -1];
+			struct centroid *at = &centre[s->class[c]];
 
 			if (b->skip[j] >> l & 1)
 				continue;
@@ -99,13 +99,11 @@ static uint64_t cost_joined(const uint32_t a[256], const uint32_t b[256])
 }
 
 /* Joins class i + 1 of n to class i. */
-static void join(struct ladder_scratch *s, uint64_t costs[], struct centroid centre[][2],
+static void join(struct ladder_scratch *s, uint64_t costs[], struct centroid centre[],
 		 uint8_t map[LADDER_SPREADS], unsigned n, unsigned i)
 {
-	for (unsigned k = 0; k < 2; k++) {
-		centre[i][k].sum += centre[i + 1][k].sum;
-		centre[i][k].n += centre[i + 1][k].n;
-	}
+	centre[i].sum += centre[i + 1].sum;
+	centre[i].n += centre[i + 1].n;
 	memmove(&centre[i + 1], &centre[i + 2], (n - i - 2) * sizeof(centre[0]));
 	for (unsigned v = 0; v < 256; v++)
 		s->stats->hist[i][v] += s->stats->hist[i + 1][v];
@@ -120,7 +118,7 @@ static void join(struct ladder_scratch *s, uint64_t costs[], struct centroid cen
 /* Spread classes to classes of the format; sets widths. @part: one element of so
  * many was counted. */
 static void classes_join(struct ladder_scratch *s, struct ladder_head *h,
-			 struct centroid centre[][2], unsigned part)
+			 struct centroid centre[], unsigned part)
 {
 	uint64_t costs[LADDER_SPREADS];
 	uint8_t map[LADDER_SPREADS];
@@ -151,8 +149,7 @@ static void classes_join(struct ladder_scratch *s, struct ladder_head *h,
 	h->n_classes = (uint8_t)n;
 	for (unsigned i = 0; i < n; i++) {
 		(void)fix_cost(s->stats->hist[i], &h->width[i]);
-		for (unsigned k = 0; k < 2; k++)
-			h->draw[i][k] = draw_of(&centre[i][k]);
+		h->draw[i] = draw_of(&centre[i]);
 	}
 	for (uint32_t c = 0; c < h->channels; c++)
 		s->class[c] = map[s->class[c]];
@@ -161,7 +158,7 @@ static void classes_join(struct ladder_scratch *s, struct ladder_head *h,
 void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const uint8_t *src,
 		    struct ladder_head *h)
 {
-	struct centroid centre[LADDER_SPREADS][2] = { 0 };
+	struct centroid centre[LADDER_SPREADS] = { 0 };
 	struct ladder_level v = ladder_level_of(h, 0), coarse = ladder_level_of(h, h->n_bits);
 	unsigned part = HIST_PART;
 	struct ladder_walk w;

@@ -22,7 +22,8 @@ struct dec {
 	struct ladder_head h;
 	uint8_t *dst;
 	struct ladder_codes codes;
-	unsigned n_refine; /* that are used */
+	struct ladder_more more; /* refinements that are used, escapes */
+	const int16_t *escapes_end;
 	struct ladder_in refine[LADDER_REFINEMENTS_MAX];
 	bool exact;
 	struct ladder_in in; /* the exact layer's bits */
@@ -37,7 +38,7 @@ static int open_refinements(struct dec *d, const struct codec_in in[])
 	struct ladder_sizes z;
 
 	ladder_sizes_of(&d->h, d->s, &z);
-	for (unsigned i = 0; i < d->n_refine; i++) {
+	for (unsigned i = 0; i < d->more.n; i++) {
 		const uint8_t *p = in[1 + i].buf;
 
 		if (in[1 + i].len != z.lanes * d->h.bits[i])
@@ -83,17 +84,59 @@ static int open_exact(struct dec *d, const struct codec_in *in)
 	return r;
 }
 
-static int get_exact(struct dec *d, const struct ladder_level *v)
+/* The block's patterns from its codes. */
+static int get_block(struct dec *d, const struct ladder_level *v, const struct ladder_desc *desc)
 {
-	struct ladder_bits bits = { ladder_in_get(&d->in, 1024), d->bit };
+	const struct ladder_kern *k = d->ctx->ladder_kern;
+	struct ladder_block *b = &d->s->block;
+	struct ladder_bits bits;
 
-	d->zeros += d->ctx->ladder_kern->exact(v, &bits, d->zeros, &d->s->block);
+	for (unsigned i = 0; i < d->more.n; i++) {
+		d->more.src[i] = ladder_in_get(&d->refine[i], 512);
+		d->refine[i].p += (size_t)desc->lanes * d->h.bits[i];
+	}
+	if (!d->exact) {
+		k->values(v, desc, &d->more, b);
+		return d->more.escapes > d->escapes_end ? -KVFS_ECODEC : 0;
+	}
+	bits = (struct ladder_bits){ ladder_in_get(&d->in, 1024), d->bit };
+	d->zeros += k->exact(v, desc, &d->more, &bits, d->zeros, b);
 	d->in.p += bits.at / 8;
 	d->bit = bits.at % 8;
-	return d->zeros > d->zeros_end || d->in.p > d->in.end ? -KVFS_ECODEC : 0;
+	return d->more.escapes > d->escapes_end || d->zeros > d->zeros_end || d->in.p > d->in.end
+		       ? -KVFS_ECODEC
+		       : 0;
 }
 
-/* The block's patterns to where they belong. */
+/* Whole lines go where they belong, others and f32 through the block. */
+static void aim_block(struct dec *d, const struct ladder_walk *w)
+{
+	struct ladder_block *b = &d->s->block;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		b->count[j] = w->count[j];
+		b->to[j] = d->h.eb == 2 && w->count[j] == 64 ? d->dst + (size_t)w->at[j] * 2
+							     : (uint8_t *)b->pat[j];
+	}
+	b->z = w->d->z;
+	b->z_step = 0;
+}
+
+/* A line of f32: the pattern above what the exact layer has, or the middle. */
+static void store_wide(struct dec *d, const uint8_t *pat, unsigned n, uint8_t *to)
+{
+	for (unsigned l = 0; l < n; l++) {
+		uint32_t low = 0x8000;
+
+		if (d->lower) {
+			low = le16_get(d->lower);
+			d->lower += d->lower_step;
+		}
+		le32_put(to + 4 * l, (uint32_t)le16_get(pat + 2 * l) << 16 | low);
+	}
+}
+
+/* The lines that went through the block. */
 static void store_block(struct dec *d, const struct ladder_walk *w)
 {
 	const struct ladder_block *b = &d->s->block;
@@ -101,49 +144,33 @@ static void store_block(struct dec *d, const struct ladder_walk *w)
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		uint8_t *to = d->dst + (size_t)w->at[j] * d->h.eb;
 
-		if (d->h.eb == 2) {
-			for (unsigned l = 0; l < w->count[j]; l++)
-				le16_put(to + 2 * l, b->pat[j][l]);
-			continue;
-		}
-		for (unsigned l = 0; l < w->count[j]; l++, to += 4) {
-			le16_put(to, 0x8000);
-			le16_put(to + 2, b->pat[j][l]);
-			if (d->lower) {
-				memcpy(to, d->lower, 2);
-				d->lower += d->lower_step;
-			}
-		}
+		if (d->h.eb == 4)
+			store_wide(d, b->to[j], w->count[j], to);
+		else if (w->count[j] < 64)
+			memcpy(to, b->to[j], 2u * w->count[j]);
 	}
 }
 
 static int decode_blocks(struct dec *d)
 {
-	struct ladder_level v = ladder_level_of(&d->h, d->h.n_bits - d->n_refine);
-	const struct ladder_kern *k = d->ctx->ladder_kern;
+	struct ladder_level v = ladder_level_of(&d->h, d->h.n_bits - d->more.n);
 	struct ladder_walk w;
 
+	d->more.escapes = d->s->escapes;
+	d->escapes_end = d->s->escapes + d->h.n_escapes;
+	memcpy(d->more.bits, d->h.bits, sizeof(d->h.bits));
 	ladder_walk_init(&w, &d->h, d->s, false);
 	while (ladder_walk_next(&w)) {
-		int r = ladder_codes_next(d->ctx, &w, &d->codes);
+		int r;
 
-		for (unsigned i = 0; r == 0 && i < d->n_refine; i++) {
-			k->refine(d->h.bits[i], ladder_in_get(&d->refine[i], 512), w.d->lanes,
-				  &d->s->block);
-			d->refine[i].p += (size_t)w.d->lanes * d->h.bits[i];
-		}
-		memcpy(d->s->block.count, w.count, sizeof(w.count));
-		d->s->block.z = w.d->z;
-		d->s->block.z_step = 0;
-		if (r == 0 && d->exact)
-			r = get_exact(d, &v);
-		else if (r == 0)
-			k->values(&v, w.d, &d->s->block);
+		ladder_codes_get(d->ctx, &w, &d->codes);
+		aim_block(d, &w);
+		r = get_block(d, &v, w.d);
 		if (r < 0)
 			return r;
 		store_block(d, &w);
 	}
-	if (!ladder_codes_done(&d->codes))
+	if (!ladder_codes_done(&d->codes) || d->more.escapes != d->escapes_end)
 		return -KVFS_ECODEC;
 	if (d->exact && (d->zeros != d->zeros_end || d->in.p + (d->bit > 0) != d->in.end))
 		return -KVFS_ECODEC;
@@ -166,7 +193,7 @@ int ladder_decode(struct codec_ctx *ctx, bool huf, const struct codec_in in[], u
 	if (r < 0)
 		return r;
 	d.exact = n_in == 2u + d.h.n_bits;
-	d.n_refine = d.exact ? d.h.n_bits : n_in - 1;
+	d.more.n = d.exact ? d.h.n_bits : n_in - 1;
 	r = ladder_codes_open(ctx, d.s, &d.h, huf, in[0].buf, in[0].len, &d.codes);
 	if (r == 0)
 		r = open_refinements(&d, in);

@@ -61,7 +61,7 @@ void ladder_head_places(struct ladder_head *h, size_t row_bytes)
 {
 	size_t over = (size_t)h->rows * (h->first_cols + h->last_cols) * h->eb;
 
-	h->at_ranges = LADDER_HEAD + 3u * h->n_classes;
+	h->at_ranges = LADDER_HEAD + 2u * h->n_classes;
 	h->at_rows = h->at_ranges + 8u * h->n_ranges;
 	h->at_overlay = h->at_rows + row_bytes;
 	h->at_patches = h->at_overlay + over;
@@ -117,7 +117,7 @@ void ladder_head_write(const struct ladder_head *h, const struct ladder_scratch 
 	le16_put(dst + 20, (uint16_t)h->last_cols);
 	le32_put(dst + 24, h->n_patches);
 	le32_put(dst + 28, h->n_escapes);
-	memcpy(dst + LADDER_HEAD, h->draw, 2u * h->n_classes);
+	memcpy(dst + LADDER_HEAD, h->draw, h->n_classes);
 	memcpy(dst + h->at_ranges - h->n_classes, h->width, h->n_classes);
 	for (uint32_t i = 0; i < h->n_ranges; i++) {
 		const struct ladder_range *r = &s->ranges[i];
@@ -175,7 +175,7 @@ static bool read_fixed(struct ladder_head *h, const uint8_t *src, size_t len)
 	if (src[1] > 1 || src[11] || le16_get(src + 22) || !read_bits(h, src) ||
 	    !ladder_head_shape(h, len))
 		return false;
-	return h->e >= (h->elem == ELEM_F16 ? -40 : -120) && h->e <= (h->elem == ELEM_F16 ? 0 : 100) &&
+	return h->e >= (h->elem == ELEM_F16 ? -40 : -100) && h->e <= (h->elem == ELEM_F16 ? 0 : 100) &&
 	       h->n_classes >= 1 && h->n_classes <= LADDER_CLASSES_MAX &&
 	       h->n_ranges <= LADDER_RANGES_MAX && h->n_patches <= LADDER_PATCHES_MAX &&
 	       h->n_escapes <= LADDER_ESCAPES_MAX && h->first_cols + h->last_cols <= h->cols &&
@@ -230,7 +230,7 @@ int ladder_head_read(struct ladder_scratch *s, const uint8_t *src, size_t src_le
 	ladder_head_places(h, ladder_ranges_bytes(h, s->ranges));
 	if (h->at_codes > src_len || !read_patches(h, src))
 		return -KVFS_ECODEC;
-	memcpy(h->draw, src + LADDER_HEAD, 2u * h->n_classes);
+	memcpy(h->draw, src + LADDER_HEAD, h->n_classes);
 	for (unsigned i = 0; i < h->n_classes; i++) {
 		h->width[i] = src[h->at_ranges - h->n_classes + i];
 		if (h->width[i] > 8)

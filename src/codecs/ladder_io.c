@@ -155,8 +155,7 @@ int ladder_codes_open(struct codec_ctx *ctx, struct ladder_scratch *s,
 	int r = 0;
 
 	ladder_sizes_of(h, s, &z);
-	*ret = (struct ladder_codes){ .huf = huf, .escapes = s->escapes,
-				      .escapes_end = s->escapes + h->n_escapes };
+	*ret = (struct ladder_codes){ .huf = huf };
 	if (huf) {
 		r = open_huf(ctx, s, h, &z, src, src_len, ret);
 	} else {
@@ -183,16 +182,9 @@ void ladder_codes_get(struct codec_ctx *ctx, const struct ladder_walk *w, struct
 		c->in.p += ctx->ladder_kern->unpack_fix(w->d, ladder_in_get(&c->in, 512), b);
 }
 
-int ladder_codes_next(struct codec_ctx *ctx, const struct ladder_walk *w, struct ladder_codes *c)
-{
-	ladder_codes_get(ctx, w, c);
-	c->escapes += ctx->ladder_kern->index(w->d, c->escapes, &w->s->block);
-	return c->escapes > c->escapes_end ? -KVFS_ECODEC : 0;
-}
-
 bool ladder_codes_done(const struct ladder_codes *c)
 {
-	return c->escapes == c->escapes_end && (c->huf || c->in.p == c->in.end);
+	return c->huf || c->in.p == c->in.end;
 }
 
 int ladder_codes_out_open(struct codec_ctx *ctx, struct ladder_scratch *s,

@@ -16,7 +16,7 @@
 #include "base/le.h"
 #include "codecs/ladder.h"
 
-#define STEP_BLOCKS 16u   /* 8 lines each, of every strip, that the step is taken from */
+#define STEP_BLOCKS 8u   /* 8 lines each, of every strip, that the step is taken from */
 #define SPREAD_MIN (-6)   /* least log2 of variance that has a class, in D0 squared */
 #define ODD_PART 8u       /* a row with so great a part not finite is not coded */
 
@@ -55,12 +55,26 @@ static uint16_t pattern_at(const struct ladder_head *h, const uint8_t *p)
 	return le16_get(h->eb == 4 ? p + 2 : p);
 }
 
+/* Patterns that are not finite among n. */
+static unsigned count_odd(const uint16_t *pat, unsigned n, uint16_t top)
+{
+	uint16_t sum = 0;
+
+	for (unsigned l = 0; l < n; l++)
+		sum = (uint16_t)(sum + ((pat[l] & top) == top));
+	return sum;
+}
+
 static bool row_odd(const struct ladder_head *h, const uint8_t *row)
 {
-	uint16_t top = h->elem == ELEM_F16 ? 0x7c00 : 0x7f80;
-	uint32_t n = 0;
+	uint16_t pat[64], top = h->elem == ELEM_F16 ? 0x7c00 : 0x7f80;
+	uint32_t n = 0, c = 0;
 
-	for (uint32_t c = 0; c < h->cols; c++)
+	for (; h->eb == 2 && c + 64 <= h->cols; c += 64) {
+		ladder_patterns_get(pat, row + 2 * (size_t)c, 64);
+		n += count_odd(pat, 64, top);
+	}
+	for (; c < h->cols; c++)
 		n += (pattern_at(h, row + (size_t)c * h->eb) & top) == top;
 	return n > h->cols / ODD_PART;
 }
@@ -129,9 +143,20 @@ static uint64_t lanes_overlaid(const struct ladder_head *h, uint32_t at, unsigne
 	uint32_t first = at % h->cols, from = h->cols - h->last_cols;
 	uint64_t m = 0;
 
+	if (first >= h->first_cols && first + n <= from)
+		return 0;
 	for (unsigned l = 0; l < n; l++)
 		m |= (uint64_t)(first + l < h->first_cols || first + l >= from) << l;
 	return m;
+}
+
+static void skip_overlaid(const struct ladder_walk *w, struct ladder_block *b, unsigned j)
+{
+	uint64_t m = lanes_overlaid(w->h, w->at[j], b->count[j]);
+
+	b->skip[j] |= m;
+	for (; m; m &= m - 1)
+		b->pat[j][__builtin_ctzll(m)] = 0;
 }
 
 void ladder_block_load(const struct ladder_walk *w, const uint8_t *src, struct ladder_block *b)
@@ -144,48 +169,63 @@ void ladder_block_load(const struct ladder_walk *w, const uint8_t *src, struct l
 
 		b->count[j] = (uint8_t)n;
 		b->skip[j] = ~lanes_below(n);
-		for (unsigned l = 0; l < n; l++)
-			b->pat[j][l] = pattern_at(h, p + (size_t)l * h->eb);
+		if (h->eb == 2 && n == 64)
+			ladder_patterns_get(b->pat[j], p, 64);
+		else if (h->eb == 2)
+			ladder_patterns_get(b->pat[j], p, n);
+		for (unsigned l = 0; h->eb == 4 && l < n; l++)
+			b->pat[j][l] = le16_get(p + 4 * l + 2);
 		for (unsigned l = n; l < 64; l++)
 			b->pat[j][l] = 0;
-		if (n && h->first_cols + h->last_cols) {
-			b->skip[j] |= lanes_overlaid(h, w->at[j], n);
-			for (unsigned l = 0; l < n; l++)
-				if (b->skip[j] >> l & 1)
-					b->pat[j][l] = 0;
-		}
+		if (n && h->first_cols + h->last_cols)
+			skip_overlaid(w, b, j);
 	}
 }
 
 /* ---- the step ------------------------------------------------------------ */
 
-static double value_of(bool f16, uint16_t p)
+static inline float value_of(bool f16, uint16_t p)
 {
-	uint32_t mag = p & 0x7fffu;
+	uint32_t mag = (p & 0x7fffu) << (f16 ? 13 : 16);
 	float f;
 
-	mag <<= f16 ? 13 : 16;
 	memcpy(&f, &mag, 4);
-	return (p >> 15 ? -1.0 : 1.0) * (double)f * (f16 ? 0x1p112 : 1.0);
+	return (p >> 15 ? -f : f) * (f16 ? 0x1p112f : 1.0f);
+}
+
+/* Sums of the block's finite values, by lane. */
+static void step_sums(const struct ladder_block *b, bool f16, float sum[64], float square[64],
+		      float n[64])
+{
+	uint16_t top = f16 ? 0x7c00 : 0x7f80;
+
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		for (unsigned l = 0; l < 64; l++) {
+			uint16_t p = b->pat[j][l];
+			bool good = (p & top) != top && !(b->skip[j] >> l & 1);
+			float x = good ? value_of(f16, p) : 0;
+
+			sum[l] += x;
+			square[l] += x * x;
+			n[l] += good;
+		}
 }
 
 static void step_add(struct ladder_scratch *s, const struct ladder_walk *w, bool f16)
 {
-	const struct ladder_block *b = &s->block;
-	uint16_t top = f16 ? 0x7c00 : 0x7f80;
+	float sum[64] = { 0 }, square[64] = { 0 }, n[64] = { 0 };
 
-	for (unsigned j = 0; j < LADDER_LINES; j++)
-		for (unsigned l = 0; l < b->count[j]; l++) {
-			uint32_t c = w->first_channel + (w->own_channels ? l : 0);
-			double x;
+	if (f16)
+		step_sums(&s->block, true, sum, square, n);
+	else
+		step_sums(&s->block, false, sum, square, n);
+	for (unsigned l = 0; l < w->d->lanes; l++) {
+		uint32_t c = w->first_channel + (w->own_channels ? l : 0);
 
-			if ((b->pat[j][l] & top) == top || b->skip[j] >> l & 1)
-				continue;
-			x = value_of(f16, b->pat[j][l]);
-			s->stats->mean[c] += x;
-			s->stats->square[c] += x * x;
-			s->stats->count[c]++;
-		}
+		s->stats->mean[c] += (double)sum[l];
+		s->stats->square[c] += (double)square[l];
+		s->stats->count[c] += (uint32_t)n[l];
+	}
 }
 
 /* e from the geometric mean of the channels' spreads. */
@@ -213,7 +253,7 @@ static bool step_choose(struct ladder_scratch *s, struct ladder_head *h, int ste
 	e = logs / (2 * n) + step_256;
 	e = ((e + 128) >> 8) - (int64_t)bits;
 	h->e = (int8_t)e;
-	return h->elem == ELEM_F16 ? e >= -40 && e <= 0 : e >= -120 && e <= 100;
+	return h->elem == ELEM_F16 ? e >= -40 && e <= 0 : e >= -100 && e <= 100;
 }
 
 static bool find_step(struct ladder_scratch *s, struct ladder_head *h, int step_256,

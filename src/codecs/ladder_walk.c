@@ -28,8 +28,7 @@ static void desc_make(const struct ladder_head *h, const struct ladder_scratch *
 		unsigned w = h->width[s->class[c]];
 
 		d->z[l] = s->mean[c];
-		d->draw[0][l] = h->draw[s->class[c]][0];
-		d->draw[1][l] = h->draw[s->class[c]][1];
+		d->draw[l] = h->draw[s->class[c]];
 		if (w == 0)
 			continue;
 		d->bias[l] = (int16_t)((1u << (w - 1)) - 1);

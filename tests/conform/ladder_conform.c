@@ -266,15 +266,22 @@ static void patterns(struct bench *b, unsigned v, unsigned elem)
 	struct ladder_desc *d = aligned_alloc(64, (sizeof(*d) + 63) & ~63ul);
 	uint16_t zeros[1024], want[LADDER_LINES][LADDER_LANES];
 	struct ladder_head h = { .elem = (uint8_t)elem, .n_bits = 2, .bits = { 2, 4 } };
-	uint8_t bits[2048];
+	uint8_t bits[2048], digits[2][512];
+	int16_t esc[1024];
 
 	memset(d, 0, sizeof(*d));
-	for (int e = elem == ELEM_F16 ? -40 : -120; e <= (elem == ELEM_F16 ? 0 : 100);
+	memset(d->plane, 255, sizeof(d->plane));
+	memset(d->escape, 255, sizeof(d->escape));
+	for (unsigned l = 0; l < 64; l++)
+		d->bias[l] = 127;
+	d->lanes = 64;
+	for (int e = elem == ELEM_F16 ? -40 : -100; e <= (elem == ELEM_F16 ? 0 : 100);
 	     e += elem == ELEM_F16 ? 2 : 20)
 		for (unsigned first = 0; first < 65536; first += 512) {
 			struct ladder_bits_out out = { bits, 0, 0 };
 			struct ladder_bits in = { bits, 0 };
 			struct ladder_level lv;
+			struct ladder_more more;
 
 			h.e = (int8_t)e;
 			lv = ladder_level_of(&h, 0);
@@ -284,16 +291,22 @@ static void patterns(struct bench *b, unsigned v, unsigned elem)
 			memset(blk->count, 64, sizeof(blk->count));
 			memcpy(want, blk->pat, sizeof(want));
 			k->cells(&lv, blk);
+			for (unsigned j = 0; j < LADDER_LINES; j++)
+				blk->to[j] = (uint8_t *)blk->pat[j];
 			blk->z = d->z;
 			blk->z_step = 0;
 			k->centre(&lv, blk);
+			more = (struct ladder_more){ esc, 2, { 2, 4 }, { digits[0], digits[1] } };
+			(void)k->codes(d, 6, blk, esc);
+			k->digits(2, 4, 64, blk, digits[0]);
+			k->digits(4, 0, 64, blk, digits[1]);
 			(void)k->exact_put(&lv, blk, &out, zeros);
 			le64_put(out.p, out.acc);
 			memset(blk->pat, 0x77, sizeof(blk->pat));
-			(void)k->exact(&lv, &in, zeros, blk);
+			(void)k->exact(&lv, d, &more, &in, zeros, blk);
 			CHECK(in.at == (uint64_t)(out.p - bits) * 8 + out.n);
 			for (unsigned i = 0; i < 512; i++)
-				CHECK_MSG(blk->pat[i / 64][i % 64] == want[i / 64][i % 64] ||
+				CHECK_MSG(le16_get(blk->to[i / 64] + 2 * (i % 64)) == want[i / 64][i % 64] ||
 						  blk->skip[i / 64] >> i % 64 & 1,
 					  "elem %u e %d pattern %x: %x", elem, e, first + i,
 					  blk->pat[i / 64][i % 64]);

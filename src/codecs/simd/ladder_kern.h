@@ -25,7 +25,7 @@ struct ladder_desc {
 	uint64_t plane[8];   /* bit l: lane l has codes of more than p bits */
 	int16_t bias[64];    /* code of k = 0; 0 without codes */
 	int16_t z[64];
-	int16_t draw[2][64]; /* how far k = 1 and more are drawn towards 0 */
+	int16_t draw[64];    /* how far k > 0 is drawn down, k < 0 up, in D */
 	uint8_t escape[64];  /* code of an escape; 255 without codes, beyond the lanes */
 	uint8_t lanes;       /* 1..64 */
 	uint8_t n_streams;
@@ -41,6 +41,7 @@ struct ladder_block {
 	uint16_t pat[LADDER_LINES][LADDER_LANES];
 	uint64_t skip[LADDER_LINES]; /* encoder: lanes without a value of their own */
 	uint8_t count[LADDER_LINES]; /* lanes with an element */
+	uint8_t *to[LADDER_LINES];   /* where patterns of a line go: 128 bytes, low byte first */
 	const int16_t *z;            /* of line 0 */
 	unsigned z_step;             /* from a line's to the next one's */
 } __attribute__((aligned(64)));
@@ -54,6 +55,14 @@ struct ladder_level {
 	int16_t add;             /* cell = (t << shift) + add + z */
 	uint8_t n_planes;        /* of the exact layer */
 	uint16_t limit[LADDER_PLANES_MAX]; /* plane p: 0 < |i| <= limit[p] */
+};
+
+/* What besides the codes makes t. */
+struct ladder_more {
+	const int16_t *escapes;  /* k of those, 512 and slack; taken ones are passed */
+	unsigned n;              /* refinements */
+	uint8_t bits[8];         /* of each: 1, 2, 4 */
+	const uint8_t *src[8];   /* lanes * bits bytes; not advanced */
 };
 
 /* Reads bits from their low end; 8 bytes behind the last one can be read. */
@@ -80,23 +89,20 @@ struct ladder_kern {
 			   const uint8_t *stream[LADDER_CLASSES_MAX], struct ladder_block *b);
 	void (*pack_huf)(const struct ladder_desc *d, const struct ladder_block *b,
 			 uint8_t *stream[LADDER_CLASSES_MAX]);
-	/* Codes to k in t; escapes are taken from esc, of which there are 512 (and
-	 * slack) whether used or not. How many were used. */
-	size_t (*index)(const struct ladder_desc *d, const int16_t *esc, struct ladder_block *b);
 	/* t to codes of k = t >> low; escapes are written, how many. */
 	size_t (*codes)(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
 			int16_t *esc);
-	/* t = t << bits | digit; @lanes bytes, bits times. */
-	void (*refine)(unsigned bits, const uint8_t *src, unsigned lanes, struct ladder_block *b);
 	/* The digits at bit @low of t. */
 	void (*digits)(unsigned bits, unsigned low, unsigned lanes, const struct ladder_block *b,
 		       uint8_t *dst);
-	/* t to patterns. */
+	/* Codes and what is more to patterns of a level; bf16 to the nearest, ties
+	 * away from 0, f16 ties to even. */
 	void (*values)(const struct ladder_level *v, const struct ladder_desc *d,
-		       struct ladder_block *b);
-	/* t, in full, and the exact layer to patterns. Reads at most 8 x 64 x
-	 * n_planes bits; patterns of cell 0 from @zeros, 512 and slack. How many. */
-	size_t (*exact)(const struct ladder_level *v, struct ladder_bits *bits,
+		       struct ladder_more *more, struct ladder_block *b);
+	/* With all refinements and the exact layer. Reads at most 8 x 64 x n_planes
+	 * bits, and patterns of cell 0 from @zeros, 512 and slack. How many. */
+	size_t (*exact)(const struct ladder_level *v, const struct ladder_desc *d,
+			struct ladder_more *more, struct ladder_bits *bits,
 			const uint16_t *zeros, struct ladder_block *b);
 	/* The inverse: patterns to the exact layer. Lanes in skip get 0. */
 	size_t (*exact_put)(const struct ladder_level *v, const struct ladder_block *b,

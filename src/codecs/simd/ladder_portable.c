@@ -145,11 +145,10 @@ static void pack_huf(const struct ladder_desc *d, const struct ladder_block *b,
 	}
 }
 
-static size_t index_portable(const struct ladder_desc *d, const int16_t *esc,
-			     struct ladder_block *b)
+/* Codes to k in t. */
+static void index_codes(const struct ladder_desc *d, struct ladder_more *more,
+			struct ladder_block *b)
 {
-	size_t n = 0;
-
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		unsigned any = 0;
 
@@ -159,11 +158,10 @@ static size_t index_portable(const struct ladder_desc *d, const int16_t *esc,
 			any += b->code[j][l] == d->escape[l];
 		for (unsigned l = 0; any && l < LADDER_LANES; l++)
 			if (b->code[j][l] == d->escape[l]) {
-				b->t[j][l] = esc[n++];
+				b->t[j][l] = *more->escapes++;
 				any--;
 			}
 	}
-	return n;
 }
 
 static size_t codes_portable(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
@@ -189,8 +187,8 @@ static size_t codes_portable(const struct ladder_desc *d, unsigned low, struct l
 
 /* ---- refinements --------------------------------------------------------- */
 
-static void refine_portable(unsigned bits, const uint8_t *src, unsigned lanes,
-			    struct ladder_block *b)
+/* t = t << bits | digit. */
+static void refine(unsigned bits, const uint8_t *src, unsigned lanes, struct ladder_block *b)
 {
 	unsigned per = 8 / bits, mask = (1u << bits) - 1;
 	uint8_t in[64] = { 0 };
@@ -226,15 +224,13 @@ static void digits_portable(unsigned bits, unsigned low, unsigned lanes,
 
 /* ---- values -------------------------------------------------------------- */
 
-/* To the nearest, ties to even. The value is 0 or normal. */
+/* To the nearest, ties away from 0. The value is 0 or normal. */
 static inline uint16_t to_bf16(float f)
 {
-	uint32_t u = bits_of(f);
-
-	return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+	return (uint16_t)((bits_of(f) + 0x8000) >> 16);
 }
 
-/* The same; |f| < 2^16, f16 denormals included. */
+/* To the nearest, ties to even; |f| < 2^16, f16 denormals included. */
 static inline uint16_t to_f16(float f)
 {
 	uint32_t u = bits_of(f), sign = u >> 16 & 0x8000;
@@ -257,27 +253,41 @@ static inline void points(const struct ladder_level *v, const struct ladder_desc
 		q[l] = (int16_t)(((uint16_t)t[l] << v->shift) + v->add + z[l]);
 	if (!v->draw)
 		return;
-	for (unsigned l = 0; l < LADDER_LANES; l++) {
-		int by = t[l] > 1 || t[l] < -1 ? d->draw[1][l] : d->draw[0][l];
+	for (unsigned l = 0; l < LADDER_LANES; l++)
+		q[l] = (int16_t)(q[l] + (d->draw[l] & -(t[l] < 0)) - (d->draw[l] & -(t[l] > 0)));
+}
 
-		q[l] = (int16_t)(q[l] + (t[l] < 0 ? by : 0) - (t[l] > 0 ? by : 0));
-	}
+/* t of all lines. */
+static void indices(const struct ladder_desc *d, struct ladder_more *more, struct ladder_block *b)
+{
+	index_codes(d, more, b);
+	for (unsigned i = 0; i < more->n; i++)
+		refine(more->bits[i], more->src[i], d->lanes, b);
+}
+
+static void put_line(uint8_t *to, const uint16_t pat[64])
+{
+	for (unsigned l = 0; l < LADDER_LANES; l++)
+		le16_put(to + 2 * l, pat[l]);
 }
 
 static void values_portable(const struct ladder_level *v, const struct ladder_desc *d,
-			    struct ladder_block *b)
+			    struct ladder_more *more, struct ladder_block *b)
 {
 	float step = power(v->e);
+	uint16_t pat[64];
 	int16_t q[64];
 
+	indices(d, more, b);
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		points(v, d, b, j, q);
 		if (v->f16)
 			for (unsigned l = 0; l < LADDER_LANES; l++)
-				b->pat[j][l] = to_f16((float)q[l] * step);
+				pat[l] = to_f16((float)q[l] * step);
 		else
 			for (unsigned l = 0; l < LADDER_LANES; l++)
-				b->pat[j][l] = to_bf16((float)q[l] * step);
+				pat[l] = to_bf16((float)q[l] * step);
+		put_line(b->to[j], pat);
 	}
 }
 
@@ -353,8 +363,8 @@ static size_t exact_line(const struct ladder_level *v, struct ladder_bits *bits,
 			 const uint16_t *zeros, struct ladder_block *b, unsigned j)
 {
 	uint64_t valid = lanes_below(b->count[j]), zero;
+	uint16_t size[64], pat[64];
 	int16_t q[64], lo[64];
-	uint16_t size[64];
 	size_t n = 0;
 
 	points(v, NULL, b, j, q);
@@ -371,17 +381,20 @@ static size_t exact_line(const struct ladder_level *v, struct ladder_bits *bits,
 							   (int)((word & 1) << p));
 	}
 	for (unsigned l = 0; l < LADDER_LANES; l++)
-		b->pat[j][l] = (uint16_t)(lo[l] ^ (lo[l] < 0 ? 0x7fff : 0));
+		pat[l] = (uint16_t)(lo[l] ^ (lo[l] < 0 ? 0x7fff : 0));
 	for (; zero; zero &= zero - 1)
-		b->pat[j][__builtin_ctzll(zero)] = zeros[n++];
+		pat[__builtin_ctzll(zero)] = zeros[n++];
+	put_line(b->to[j], pat);
 	return n;
 }
 
-static size_t exact_portable(const struct ladder_level *v, struct ladder_bits *bits,
+static size_t exact_portable(const struct ladder_level *v, const struct ladder_desc *d,
+			     struct ladder_more *more, struct ladder_bits *bits,
 			     const uint16_t *zeros, struct ladder_block *b)
 {
 	size_t n = 0;
 
+	indices(d, more, b);
 	for (unsigned j = 0; j < LADDER_LINES; j++)
 		if (b->count[j])
 			n += exact_line(v, bits, zeros + n, b, j);
@@ -485,9 +498,7 @@ const struct ladder_kern ladder_kern_portable = {
 	.pack_fix = pack_fix,
 	.unpack_huf = unpack_huf,
 	.pack_huf = pack_huf,
-	.index = index_portable,
 	.codes = codes_portable,
-	.refine = refine_portable,
 	.digits = digits_portable,
 	.values = values_portable,
 	.exact = exact_portable,
