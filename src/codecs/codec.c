@@ -68,7 +68,9 @@ static enum codec_simd best_simd(void)
 	    __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
 	    __builtin_cpu_supports("bmi2"))
 		return CODEC_SIMD_AVX512;
-	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"))
+	/* what has AVX2 and FMA has F16C too, which not all compilers can ask for */
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+	    __builtin_cpu_supports("fma"))
 		return CODEC_SIMD_AVX2;
 #endif
 	return CODEC_SIMD_PORTABLE;
@@ -91,6 +93,8 @@ static const struct ladder_kern *ladder_kern_of(enum codec_simd simd)
 #ifdef KVFS_SIMD
 	if (simd == CODEC_SIMD_AVX512)
 		return &ladder_kern_avx512;
+	if (simd == CODEC_SIMD_AVX2)
+		return &ladder_kern_avx2;
 #endif
 	(void)simd;
 	return &ladder_kern_portable;

@@ -120,6 +120,20 @@ extern const struct ladder_kern ladder_kern_avx2;
 extern const struct ladder_kern ladder_kern_avx512;
 #endif
 
+/* Portable ones that others use as well. */
+size_t ladder_pack_fix_portable(const struct ladder_desc *d, const struct ladder_block *b,
+				uint8_t *dst);
+void ladder_pack_huf_portable(const struct ladder_desc *d, const struct ladder_block *b,
+			      uint8_t *stream[LADDER_CLASSES_MAX]);
+size_t ladder_codes_portable(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
+			     int16_t *esc);
+void ladder_digits_portable(unsigned bits, unsigned low, unsigned lanes,
+			    const struct ladder_block *b, uint8_t *dst);
+size_t ladder_exact_put_portable(const struct ladder_level *v, const struct ladder_block *b,
+				 struct ladder_bits_out *bits, uint16_t *zeros);
+void ladder_cells_portable(const struct ladder_level *v, struct ladder_block *b);
+void ladder_centre_portable(const struct ladder_level *v, struct ladder_block *b);
+
 #define LADDER_CELL_LIMIT 16383.0f /* |x / D| from which there is no cell */
 
 #endif

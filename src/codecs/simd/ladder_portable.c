@@ -84,7 +84,7 @@ static size_t unpack_fix(const struct ladder_desc *d, const uint8_t *src, struct
 	return (size_t)(at - src);
 }
 
-static size_t pack_fix(const struct ladder_desc *d, const struct ladder_block *b, uint8_t *dst)
+size_t ladder_pack_fix_portable(const struct ladder_desc *d, const struct ladder_block *b, uint8_t *dst)
 {
 	uint8_t *at = dst, plane[64];
 
@@ -123,7 +123,7 @@ static void unpack_huf(const struct ladder_desc *d, const uint8_t *stream[LADDER
 	}
 }
 
-static void pack_huf(const struct ladder_desc *d, const struct ladder_block *b,
+void ladder_pack_huf_portable(const struct ladder_desc *d, const struct ladder_block *b,
 		     uint8_t *stream[LADDER_CLASSES_MAX])
 {
 	for (unsigned i = 0; i < d->n_streams; i++) {
@@ -164,7 +164,7 @@ static void index_codes(const struct ladder_desc *d, struct ladder_more *more,
 	}
 }
 
-static size_t codes_portable(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
+size_t ladder_codes_portable(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
 			     int16_t *esc)
 {
 	size_t n = 0;
@@ -206,7 +206,7 @@ static void refine(unsigned bits, const uint8_t *src, unsigned lanes, struct lad
 	}
 }
 
-static void digits_portable(unsigned bits, unsigned low, unsigned lanes,
+void ladder_digits_portable(unsigned bits, unsigned low, unsigned lanes,
 			    const struct ladder_block *b, uint8_t *dst)
 {
 	unsigned per = 8 / bits, mask = (1u << bits) - 1;
@@ -414,7 +414,7 @@ static inline void bits_put(struct ladder_bits_out *o, uint64_t v, unsigned n)
 	}
 }
 
-static size_t exact_put_portable(const struct ladder_level *v, const struct ladder_block *b,
+size_t ladder_exact_put_portable(const struct ladder_level *v, const struct ladder_block *b,
 				 struct ladder_bits_out *bits, uint16_t *zeros)
 {
 	size_t n = 0;
@@ -457,7 +457,7 @@ static size_t exact_put_portable(const struct ladder_level *v, const struct ladd
 
 /* ---- cells --------------------------------------------------------------- */
 
-static void cells_portable(const struct ladder_level *v, struct ladder_block *b)
+void ladder_cells_portable(const struct ladder_level *v, struct ladder_block *b)
 {
 	float back = power(-v->e);
 
@@ -482,7 +482,7 @@ static void cells_portable(const struct ladder_level *v, struct ladder_block *b)
 	}
 }
 
-static void centre_portable(const struct ladder_level *v, struct ladder_block *b)
+void ladder_centre_portable(const struct ladder_level *v, struct ladder_block *b)
 {
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		const int16_t *z = b->z + j * b->z_step;
@@ -495,14 +495,14 @@ static void centre_portable(const struct ladder_level *v, struct ladder_block *b
 
 const struct ladder_kern ladder_kern_portable = {
 	.unpack_fix = unpack_fix,
-	.pack_fix = pack_fix,
+	.pack_fix = ladder_pack_fix_portable,
 	.unpack_huf = unpack_huf,
-	.pack_huf = pack_huf,
-	.codes = codes_portable,
-	.digits = digits_portable,
+	.pack_huf = ladder_pack_huf_portable,
+	.codes = ladder_codes_portable,
+	.digits = ladder_digits_portable,
 	.values = values_portable,
 	.exact = exact_portable,
-	.exact_put = exact_put_portable,
-	.cells = cells_portable,
-	.centre = centre_portable,
+	.exact_put = ladder_exact_put_portable,
+	.cells = ladder_cells_portable,
+	.centre = ladder_centre_portable,
 };
