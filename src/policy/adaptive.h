@@ -56,7 +56,7 @@ enum adaptive_reason {
 #define X(id, name, why) ADAPTIVE_##id,
 	ADAPTIVE_REASONS(X)
 #undef X
-	ADAPTIVE_REASONS_
+		ADAPTIVE_REASONS_
 };
 
 /* What a move was decided by; utilities are in seconds over the horizon of heat.h. */
@@ -64,12 +64,12 @@ struct adaptive_move {
 	uint64_t id;
 	struct cost_place from, to; /* to.stored == 0: the file is to be removed */
 	enum adaptive_reason reason;
-	float heat;                 /* then */
+	float heat; /* then */
 	float delay_from_s, delay_to_s;
 	float quality_from, quality_to;
-	float gain;                 /* in utility, less what moving is charged; < 0: it lost */
-	float price;                /* utility per page that room went for */
-	uint32_t work_pages;        /* to be read or coded anew */
+	float gain;                    /* in utility, less what moving is charged; < 0: it lost */
+	float price;                   /* utility per page that room went for */
+	uint32_t work_pages;           /* to be read or coded anew */
 	int64_t dram_pages, ssd_pages; /* more or less than before */
 };
 
@@ -120,10 +120,10 @@ const struct cost_model *adaptive_model(const struct adaptive *a); /* borrowed *
 
 struct adaptive_stats {
 	uint32_t contexts;
-	uint64_t dram_bytes, ssd_bytes;   /* held */
-	double dram_price, ssd_price;     /* utility per MiB, at the last plan */
-	double plan_value, plan_bound;    /* of the last plan, relative to exact without delay */
-	bool plan_fits;                   /* else floors, pins and uses need more than a budget */
+	uint64_t dram_bytes, ssd_bytes; /* held */
+	double dram_price, ssd_price;   /* utility per MiB, at the last plan */
+	double plan_value, plan_bound;  /* of the last plan, relative to exact without delay */
+	bool plan_fits;                 /* else floors, pins and uses need more than a budget */
 	uint64_t plans;
 };
 void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret);

@@ -7,11 +7,11 @@
 #define ADAPTIVE_NO_POS UINT32_MAX
 
 struct adaptive_entry {
-	struct cost_item it;           /* it.now: where it is */
-	uint32_t dram, ssd;            /* pages there */
-	uint32_t pos[ADAPTIVE_TIERS];  /* in the heaps; ADAPTIVE_NO_POS: nothing to give */
-	double key[ADAPTIVE_TIERS];    /* log2 of what the next step down loses per page, at time 0 */
-	uint32_t move;                 /* its move of this call, if that is of this id */
+	struct cost_item it;          /* it.now: where it is */
+	uint32_t dram, ssd;           /* pages there */
+	uint32_t pos[ADAPTIVE_TIERS]; /* in the heaps; ADAPTIVE_NO_POS: nothing to give */
+	double key[ADAPTIVE_TIERS]; /* log2 of what the next step down loses per page, at time 0 */
+	uint32_t move;              /* its move of this call, if that is of this id */
 };
 
 struct adaptive_heap {
@@ -23,18 +23,18 @@ struct adaptive {
 	struct adaptive_config cfg;
 	struct cost_rates rates;
 	struct cost_model model;
-	bool model_changed;          /* since the keys were made */
-	struct adaptive_entry *e;    /* owned */
+	bool model_changed;       /* since the keys were made */
+	struct adaptive_entry *e; /* owned */
 	uint32_t n, max;
-	uint32_t *map;               /* owned; open addressing, slot + 1; twice max */
+	uint32_t *map; /* owned; open addressing, slot + 1; twice max */
 	uint32_t map_mask;
 	struct adaptive_heap heap[ADAPTIVE_TIERS];
 	uint64_t used[ADAPTIVE_TIERS]; /* pages */
 	double price[ADAPTIVE_TIERS];  /* per page, at price_ns */
 	uint64_t price_ns;
-	double tokens;               /* pages that may still be moved; below 0: debt */
+	double tokens; /* pages that may still be moved; below 0: debt */
 	uint64_t tokens_ns;
-	uint32_t options_hint;       /* how many the last plan had */
+	uint32_t options_hint; /* how many the last plan had */
 	double plan_value, plan_bound;
 	bool plan_fits;
 	uint64_t plans;

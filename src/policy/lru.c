@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Least recently used: the baseline. */
+/* Least recently used, the baseline; and what stands in for the adaptive policy's table. */
 #include "policy/lru.h"
+
+#include "policy/heat.h"
 
 static double lru_value(const struct policy_item *i)
 {
@@ -17,5 +19,23 @@ const struct policy_ops policy_lru = {
 	.name = "lru",
 	.help = "the least recently used context goes first",
 	.value = lru_value,
+	.admit = lru_admit,
+};
+
+/* Lost by removing it, per byte made free: hits that would compute it anew, which takes as long as
+ * it is large. */
+static double adaptive_loss(const struct policy_item *i)
+{
+	double bytes = i->stored_bytes ? (double)i->stored_bytes : 1;
+
+	return heat_at(i->heat, i->heat_ns, i->now_ns, POLICY_HALF_NS) * (double)i->logical_bytes /
+	       bytes;
+}
+
+const struct policy_ops policy_adaptive = {
+	.name = "adaptive",
+	.help = "layers and places by what they save readers per byte",
+	.plans = true,
+	.value = adaptive_loss,
 	.admit = lru_admit,
 };

@@ -10,9 +10,8 @@
 #include "policy/lru.h"
 
 static const struct policy_ops *const table[] = {
-	&policy_lru,	  &policy_fixed[0], &policy_fixed[1], &policy_fixed[2],
-	&policy_fixed[3], &policy_fixed[4], &policy_fixed[5], &policy_fixed[6],
-	NULL,
+	&policy_adaptive, &policy_lru,	    &policy_fixed[0], &policy_fixed[1], &policy_fixed[2],
+	&policy_fixed[3], &policy_fixed[4], &policy_fixed[5], &policy_fixed[6], NULL,
 };
 
 const struct policy_ops *const *policy_table(void)

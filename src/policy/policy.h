@@ -5,12 +5,16 @@
  * What a context is worth. Pure functions: no I/O, no clock of their own, no
  * state; times are given. The store keeps what has the highest value and
  * takes away what has the lowest, in DRAM (copies, replicas) and on SSD
- * (full=evict).
+ * (full=evict). A policy that plans decides through adaptive.h; its value and admit
+ * are for what has to be decided without its table.
  */
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
+
+/* Half-life of heat (heat.h). */
+#define POLICY_HALF_NS (3600ull * 1000000000)
 
 struct policy_item {
 	uint64_t now_ns;  /* CLOCK_REALTIME */
@@ -42,6 +46,7 @@ struct policy_ops {
 	const char *name;
 	const char *help;
 	unsigned level;        /* of fixed:LEVEL */
+	bool plans;            /* moves come from adaptive.h */
 	/* Larger is worth more; only compared between items of one call. */
 	double (*value)(const struct policy_item *i);
 	/* Should a file just read from SSD get a replica in DRAM? */

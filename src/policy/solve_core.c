@@ -15,7 +15,7 @@
 #include "policy/solve_types.h"
 
 #define CORE 24u
-#define NODES 200000u
+#define NODES 50000u
 
 struct core_opt {
 	double lost; /* to the context's best after paying */
