@@ -16,7 +16,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
-#include "store/store_types.h"
+#include "store/level.h"
 
 #define CTX_HASH 4096u
 /* Heat halves in this time without hits. */
@@ -281,6 +281,7 @@ void ctx_gone_locked(struct ctx *c)
 	sealing = c->sealing;
 	lock_release(&c->lock);
 	ctx_account_gone(c);
+	level_gone(c);
 	seal_unqueue(c);
 	/* before the descriptor goes, which keeps the inode number */
 	lock_acquire(&t->lock);

@@ -61,7 +61,7 @@ struct ctx {
 	bool fd_writable;
 	uint64_t size;        /* logical size while SEALED or OVERLAY */
 	unsigned serve_layers; /* level.c: that readers get, copies too; 0 nobody asked yet */
-	bool cut_due;         /* layers were dropped that somebody still uses */
+	_Atomic bool cut_due; /* layers were dropped that somebody still uses; a hint without the gate */
 	bool loaded;          /* accounted was set from the file */
 	bool unpunched;       /* found SWITCHED, with nobody under way to finish that */
 	bool punch_durable;   /* SEALED, punch and OVERLAY flag are known to be durable */
@@ -97,7 +97,8 @@ struct ctx {
 	uint64_t hits_saved GUARDED;  /* of them, in the index */
 	double heat GUARDED;          /* decayed hits at heat_ns */
 	uint64_t heat_ns GUARDED;     /* CLOCK_REALTIME */
-	bool relayer_tried GUARDED;   /* it is in layers, or cannot be: relayer.c */
+	bool relayer_due GUARDED;     /* readers shall have less of it than its one layer */
+	bool relayer_tried GUARDED;   /* not again while it is in memory: relayer.c */
 	uint64_t whole_reads GUARDED; /* opens that read from start to end */
 	uint64_t closed_ns GUARDED;   /* CLOCK_MONOTONIC of the last close */
 	char reason[64] GUARDED;      /* of the last move */

@@ -81,6 +81,23 @@ unsigned level_wanted(struct store *st, struct node *n, unsigned n_layers)
 
 /* ---- the pin --------------------------------------------------------------- */
 
+/* Sealed exactly, before there was a policy or a grant for less: layers are needed. */
+static void note_relayer(struct ctx *c, struct node *n)
+{
+	bool tried;
+
+	if (!c->st->policy->layers || c->obj->n_layers_max > 1)
+		return;
+	lock_acquire(&c->lock);
+	tried = c->relayer_tried;
+	lock_release(&c->lock);
+	if (tried || grant_check(c->st, n, c->obj->layout) < 0)
+		return;
+	lock_acquire(&c->lock);
+	c->relayer_due = true;
+	lock_release(&c->lock);
+}
+
 bool level_pin_locked(struct ctx *c, struct node *n, bool writes)
 {
 	unsigned was = c->serve_layers, now;
@@ -89,6 +106,7 @@ bool level_pin_locked(struct ctx *c, struct node *n, bool writes)
 		return false;
 	if (was && in_use(c))
 		return false;
+	note_relayer(c, n);
 	now = level_stored(c);
 	/* who may write gets what is there: what he leaves alone shall stay as it is */
 	if (!writes && grant_check(c->st, n, c->obj->layout) == 0)
@@ -118,6 +136,17 @@ static void id_of(const struct ctx *c, struct object_id *ret)
 {
 	memcpy(ret->id, c->rec.id, sizeof(ret->id));
 	ret->generation = c->rec.generation;
+}
+
+void level_gone(struct ctx *c)
+{
+	struct object_id id;
+
+	if (!c->cut_due)
+		return;
+	id_of(c, &id);
+	meta_intent_del(c->st->meta, &id);
+	c->cut_due = false;
 }
 
 /* The switch is durable and nobody uses what is dropped. Gate exclusive. */

@@ -31,6 +31,8 @@ bool level_pin_locked(struct ctx *c, struct node *n, bool writes);
 void level_sealed(struct ctx *c);
 /* It is plain again: nothing is pinned or due. Gate exclusive. */
 void level_forget(struct ctx *c);
+/* Its last name is gone: its object goes as a whole. Gate exclusive. */
+void level_gone(struct ctx *c);
 /* Cuts what was dropped, if nobody uses it any more. No gate held. */
 void level_settle(struct ctx *c, struct node *n);
 /* The same for what an earlier mount dropped and did not cut. Gate exclusive. */

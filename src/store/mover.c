@@ -472,6 +472,8 @@ int store_move(struct store *st, struct node *n, enum place where)
 		r = damage_found(c, n, r);
 	}
 	ctx_work_end(c);
+	if (c->cut_due)
+		level_settle(c, n);
 	ctx_put(c);
 	return r;
 }
@@ -492,6 +494,8 @@ static void promote_run(struct work *w)
 		r = move_replica(p->c);
 	err_ignore(damage_found(p->c, p->n, r)); /* else it stays on SSD */
 	ctx_work_end(p->c);
+	if (p->c->cut_due)
+		level_settle(p->c, p->n);
 	node_forget(st->nodes, p->n, 1);
 	ctx_put(p->c);
 	mem_free(p);

@@ -328,14 +328,14 @@ void relayer_later(struct ctx *c, struct node *n)
 	struct later *l;
 	bool go;
 
-	if (!st->policy->layers || st->read_only || atomic_load(&st->stopping) ||
-	    c->state != CTX_SEALED)
+	if (st->read_only || atomic_load(&st->stopping))
 		return;
 	lock_acquire(&c->lock);
-	go = !c->relayer_tried;
-	c->relayer_tried = true;
+	go = c->relayer_due;
+	c->relayer_tried |= go;
+	c->relayer_due = false;
 	lock_release(&c->lock);
-	if (!go || grant_floor(st, n) >= 1)
+	if (!go)
 		return;
 	l = mem_zalloc(sizeof(*l));
 	if (!l)

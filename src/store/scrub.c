@@ -97,6 +97,8 @@ static int scrub_file(struct store *st, struct node *n)
 			damage_hide(c, n);
 	}
 	ctx_work_end(c);
+	if (c->cut_due)
+		level_settle(c, n);
 	ctx_put(c);
 	return r;
 }

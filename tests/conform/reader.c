@@ -293,6 +293,219 @@ static void sizes_in_turn(void)
 	reading_destroy(&f);
 }
 
+/* ---- levels --------------------------------------------------------------- */
+
+static const struct tobj_part in_layers[] = {
+	{ .len = 1003, .chunk_bytes = 4096, .codec = CODEC_RAW },
+	{ .len = 2u << 20, .chunk_bytes = 256u << 10, .codec = CODEC_LADDER_HUF, .elem = ELEM_BF16 },
+	{ .len = 700u << 10, .chunk_bytes = 1u << 30, .codec = CODEC_HOLE },
+	{ .len = 300001, .chunk_bytes = 100003, .codec = CODEC_LZ4 },
+};
+
+struct stored {
+	unsigned codec, n;
+	size_t len[CODEC_LAYERS_MAX];
+	uint8_t *p[CODEC_LAYERS_MAX];
+};
+
+static int take_stored(void *arg, unsigned codec, const struct codec_in in[], unsigned n)
+{
+	struct stored *s = arg;
+
+	s->codec = codec;
+	s->n = n;
+	for (unsigned i = 0; i < n; i++) {
+		s->len[i] = in[i].len;
+		CHECK((s->p[i] = malloc(in[i].len + 1)) != NULL);
+		memcpy(s->p[i], in[i].buf, in[i].len);
+	}
+	return 0;
+}
+
+static void stored_of(struct reading *f, uint32_t chunk, struct codec_in in[], struct stored *s)
+{
+	CHECK_EQ(reader_stored(f->reader, f->obj, chunk, CODEC_LAYERS_MAX, take_stored, s), 0);
+	for (unsigned i = 0; i < s->n; i++)
+		in[i] = (struct codec_in) { s->p[i], s->len[i] };
+}
+
+static void stored_free(struct stored *s)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		free(s->p[i]);
+}
+
+/* What the file reads at @n layers, by the codec alone. */
+static void fill_level(struct reading *f, unsigned n, uint8_t *dst)
+{
+	struct codec_ctx *cc;
+
+	CHECK_EQ(codec_ctx_create(CODEC_SIMD_PORTABLE, &cc), 0);
+	memset(dst, 0, f->size);
+	for (uint32_t i = 0; i < f->obj->n_chunks; i++) {
+		const struct object_chunk *c = &f->obj->chunks[i];
+		struct codec_in in[CODEC_LAYERS_MAX];
+		struct stored s = { .n = 0 };
+
+		if (f->obj->layers[c->first_layer].codec == CODEC_HOLE)
+			continue;
+		stored_of(f, i, in, &s);
+		CHECK_EQ(codec_decode(cc, s.codec, &c->shape, in, n < s.n ? n : s.n,
+				      dst + c->off_bytes, c->len_bytes, 0), 0);
+		stored_free(&s);
+	}
+	codec_ctx_destroy(cc);
+}
+
+/* Bytes of the index that layers [first, n) of all chunks are, as the device reads them. */
+static uint64_t device_bytes(const struct object *o, unsigned first, unsigned n)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < o->n_chunks; i++) {
+		const struct object_chunk *c = &o->chunks[i];
+
+		for (unsigned l = c->n_layers > 1 ? first : 0; l < n && l < c->n_layers; l++) {
+			const struct object_layer *x = &o->layers[c->first_layer + l];
+
+			if (x->codec != CODEC_HOLE)
+				sum += (x->off_bytes + x->len_bytes + 4095) / 4096 * 4096 -
+				       x->off_bytes / 4096 * 4096;
+		}
+	}
+	return sum;
+}
+
+static uint64_t fetched(struct reading *f)
+{
+	struct reader_stats st;
+
+	reader_stats(f->reader, &st);
+	return st.fetched_bytes;
+}
+
+/* Everything at @n layers, read and decoded at once, when @m come from the replica. */
+static void read_level(struct reading *f, unsigned n, unsigned m)
+{
+	uint64_t want = device_bytes(f->obj, m, n), was;
+	struct read_state rs = { 0 };
+	uint8_t *all = malloc(f->size);
+
+	CHECK(all);
+	f->src.n_layers = n;
+	reader_forget(f->reader, f->obj);
+	was = fetched(f);
+	for (uint64_t off = 0; off < f->size; off += 131072)
+		CHECK_EQ(reading_check(f, &rs, off, 131072, f->size, NULL), 0);
+	CHECK_EQ(fetched(f) - was, want);
+	CHECK_EQ(reader_decode_all(f->reader, &f->src, all, f->size, NULL), 0);
+	CHECK_EQ(fetched(f) - was, 2 * want);
+	CHECK(!memcmp(all, f->data, f->size));
+	free(all);
+}
+
+/* A replica of the first @m layers of each chunk, the first in the form for DRAM. */
+static void replicate(struct reading *f, unsigned m)
+{
+	uint8_t *twin = malloc(CODEC_CHUNK_MAX);
+	struct codec_ctx *cc;
+
+	CHECK(twin);
+	CHECK_EQ(codec_ctx_create(CODEC_SIMD_BEST, &cc), 0);
+	CHECK_EQ(replica_create(f->arena, f->obj, &f->rep), 0);
+	for (uint32_t i = 0; i < f->obj->n_chunks; i++) {
+		const struct object_chunk *c = &f->obj->chunks[i];
+		struct codec_out out = { twin, CODEC_CHUNK_MAX, 0 };
+		struct codec_in in[CODEC_LAYERS_MAX];
+		struct stored s = { .n = 0 };
+
+		if (c->n_layers == 1)
+			continue;
+		stored_of(f, i, in, &s);
+		CHECK_EQ(codec_by_id(s.codec)->transcode(cc, &c->shape, s.p[0], s.len[0],
+							 c->len_bytes, &out), 0);
+		in[0] = (struct codec_in) { out.buf, out.len };
+		CHECK_EQ(replica_add_layers(f->rep, i, codec_by_id(s.codec)->twin, in,
+					    m < s.n ? m : s.n), 0);
+		stored_free(&s);
+	}
+	codec_ctx_destroy(cc);
+	free(twin);
+	f->src.rep = f->rep;
+}
+
+/* Each level is what the codec makes of its layers, and costs their bytes, less what
+ * memory has. */
+static void levels(unsigned threads)
+{
+	const struct reading_config c = { .tier = RTIER_MEM, .threads = threads, .layered = true,
+					  .parts = in_layers, .n_parts = 4 };
+	uint8_t *exact, *level;
+	struct reading f;
+	unsigned max;
+
+	reading_create(&f, &c);
+	max = f.obj->n_layers_max;
+	CHECK_EQ(max, CODEC_LADDER_LAYERS);
+	exact = f.data;
+	CHECK((level = malloc(f.size)) != NULL);
+	for (unsigned n = 1; n <= max; n++) {
+		fill_level(&f, n, level);
+		CHECK((memcmp(level, exact, f.size) == 0) == (n == max));
+		f.data = level;
+		read_level(&f, n, 0);
+		for (unsigned m = 1; m <= max; m++) {
+			replicate(&f, m);
+			read_level(&f, n, m);
+			/* damage in it: all comes from the object */
+			flip_replica(&f, 1, 1000);
+			reader_forget(f.reader, f.obj);
+			CHECK_EQ(reading_check(&f, &(struct read_state){ 0 }, 0, f.size, f.size, NULL), 0);
+			f.src.rep = NULL;
+			replica_put(f.rep);
+			f.rep = NULL;
+		}
+	}
+	f.data = exact;
+	free(level);
+	reading_destroy(&f);
+}
+
+/* Damage in a layer is nothing to levels below it. */
+static void damaged_layer(void)
+{
+	struct reading_config c = { .tier = RTIER_MEM, .threads = 2, .layered = true,
+				    .parts = in_layers, .n_parts = 4 };
+	uint8_t *exact, *level, *buf;
+	struct reading f;
+	uint64_t at;
+
+	reading_create(&f, &c);
+	at = f.obj->layers[f.obj->chunks[3].first_layer + 2].off_bytes + 5;
+	reading_destroy(&f);
+	c.flip_at = at;
+	reading_create(&f, &c);
+	CHECK((level = malloc(f.size)) && (buf = malloc(f.size)));
+	for (uint32_t i = 0; i < f.obj->n_chunks; i++)
+		for (unsigned n = 1; n <= 4; n++)
+			CHECK_EQ(reader_verify(f.reader, f.obj, i, n, buf),
+				 i == 3 && n > 2 ? -KVFS_ECHECKSUM : 0);
+	for (unsigned n = 1; n <= 2; n++) {
+		memset(level, 0, f.size);
+		f.src.n_layers = n;
+		CHECK_EQ(reader_decode_all(f.reader, &f.src, level, f.size, NULL), 0);
+		exact = f.data;
+		f.data = level;
+		CHECK_EQ(reading_check(&f, &(struct read_state){ 0 }, 0, f.size, f.size, NULL), 0);
+		f.data = exact;
+	}
+	f.src.n_layers = 3;
+	CHECK_EQ(reader_decode_all(f.reader, &f.src, level, f.size, NULL), -KVFS_ECHECKSUM);
+	free(level);
+	free(buf);
+	reading_destroy(&f);
+}
+
 /* ---- injected faults ------------------------------------------------------ */
 
 struct fault_case {
@@ -391,6 +604,9 @@ int main(void)
 	forget_while_pinned();
 	tiny_window();
 	sizes_in_turn();
+	levels(2);
+	levels(0);
+	damaged_layer();
 	faults(2);
 	faults(0);
 	return 0;

@@ -93,6 +93,7 @@ static uint32_t make_chunks(const struct tobj_part parts[], unsigned n_parts,
 				.shape = {
 					.elem = parts[i].elem,
 					.kind = parts[i].elem ? REGION_KV : REGION_OPAQUE,
+					.row_bytes = parts[i].codec == CODEC_LADDER_HUF ? 128 : 0,
 				},
 			};
 			off += len;
@@ -124,6 +125,30 @@ static int encode(struct codec_ctx *cc, unsigned want, const struct layout_chunk
 	return CODEC_RAW;
 }
 
+/* All layers of a chunk that the codec takes. */
+static int add_layered(struct object_writer *w, struct codec_ctx *cc, const struct layout_chunk *c,
+		       const uint8_t *src)
+{
+	struct object_part part[CODEC_LAYERS_MAX];
+	struct codec_out out[CODEC_LADDER_LAYERS];
+	size_t cap = codec_best_bound(c->len_bytes);
+	uint8_t *buf = malloc(CODEC_LADDER_LAYERS * cap);
+	unsigned n;
+	uint16_t id;
+	int err;
+
+	CHECK(buf);
+	for (unsigned i = 0; i < CODEC_LADDER_LAYERS; i++)
+		out[i] = (struct codec_out) { buf + i * cap, cap, 0 };
+	err = codec_encode_layers(cc, CODEC_FORM_SSD, &c->shape, src, c->len_bytes, out, &id, &n);
+	for (unsigned i = 0; !err && i < n; i++)
+		part[i] = (struct object_part) { id, out[i].buf, (uint32_t)out[i].len };
+	if (!err)
+		err = object_writer_add(w, part, n);
+	free(buf);
+	return err;
+}
+
 static int add_chunk(struct object_writer *w, struct codec_ctx *cc, unsigned codec,
 		     const struct layout_chunk *c, const uint8_t *data, unsigned n_layers)
 {
@@ -136,6 +161,10 @@ static int add_chunk(struct object_writer *w, struct codec_ctx *cc, unsigned cod
 		part[0] = (struct object_part) { .codec = CODEC_HOLE };
 		return object_writer_add(w, part, 1);
 	}
+	if (codec == CODEC_LADDER_HUF)
+		return add_layered(w, cc, c, data + c->off_bytes);
+	if (n_layers == CODEC_LADDER_LAYERS)
+		n_layers = 1; /* beside chunks with real ones */
 	buf = malloc(cap);
 	CHECK(buf);
 	used = encode(cc, codec, c, data + c->off_bytes, buf, cap, &len);

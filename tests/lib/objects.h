@@ -33,8 +33,9 @@ void tobj_fill_bf16(void *p, size_t len, uint64_t seed);
 /*
  * Seals @data as objects_fd/xx/ID.G. Parts with CODEC_HOLE do not look at their
  * data (it must be zeros). Parts whose codec does not gain are stored raw.
- * Returns 0 or the writer's error. @n_layers > 1 splits every stored chunk
- * into that many pieces, which no codec understands: for the format alone.
+ * Returns 0 or the writer's error. @n_layers of 2 or 3 splits every stored chunk
+ * into that many pieces, which no codec understands: for the format alone. With
+ * CODEC_LADDER_LAYERS, parts with CODEC_LADDER_HUF get the layers that it makes.
  */
 WUR int tobj_seal(int objects_fd, const struct object_id *id, const void *data,
 		  const struct tobj_part parts[], unsigned n_parts, unsigned n_layers);

@@ -73,7 +73,7 @@ void reading_create(struct reading *f, const struct reading_config *c)
 	memset(f, 0, sizeof(*f));
 	fill(f, parts, n);
 	f->dir = tobj_dir(f->path);
-	CHECK_EQ(tobj_seal(f->dir, &id, f->data, parts, n, 1), 0);
+	CHECK_EQ(tobj_seal(f->dir, &id, f->data, parts, n, c->layered ? CODEC_LADDER_LAYERS : 1), 0);
 	budget_init(&f->budget, c->budget_bytes ? c->budget_bytes : 1ull << 30);
 	CHECK_EQ(object_open(f->dir, &id, &f->budget, &f->obj), 0);
 	if (c->tier == RTIER_SSD)

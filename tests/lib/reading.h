@@ -33,6 +33,7 @@ struct reading_config {
 	uint64_t window_bytes; /* 0: 64 MiB */
 	const struct tobj_part *parts; /* NULL: a bit of everything, about 5 MiB */
 	unsigned n_parts;
+	bool layered;          /* parts with CODEC_LADDER_HUF are in layers */
 	uint64_t flip_at;      /* byte of the object's file to damage in the memory tier; 0 none */
 };
 /* Everything works or the test fails. */
