@@ -132,5 +132,8 @@ void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret);
 const char *adaptive_reason_name(enum adaptive_reason r);
 /* One sentence, with the numbers. */
 void adaptive_why(const struct adaptive_move *m, struct sbuf *out);
+/* Sentences on where it is, what that gives its readers, and why it has no more of memory than
+ * it has; nothing about an unknown id, and false. */
+bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, struct sbuf *out);
 
 #endif

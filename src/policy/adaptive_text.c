@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Moves in words. */
+/* Moves and places in words. */
 #include "base/sbuf.h"
-#include "policy/adaptive.h"
+#include "policy/adaptive_types.h"
+#include "policy/heat.h"
 
 static const struct {
 	const char *name, *why;
@@ -48,4 +49,82 @@ void adaptive_why(const struct adaptive_move *m, struct sbuf *out)
 		sbuf_addf(out, ", where a MiB goes for %.3g",
 			  (double)m->price * ((1u << 20) / COST_PAGE_BYTES));
 	sbuf_addf(out, ".");
+}
+
+/* The way up that gains most per page; false: there is nothing to gain. */
+static bool best_step_up(const struct adaptive *a, const struct adaptive_entry *e, double heat,
+			 struct cost_option *ret, double *ret_gain)
+{
+	struct cost_option o[COST_OPTIONS_MAX];
+	unsigned n = cost_options(&a->model, &e->it, heat, COST_OPT_ALL | COST_OPT_KEEP_SSD, o);
+	double now = adaptive_value(a, e, &e->it.now, heat), best = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		double gain = (double)o[i].value - now;
+
+		if (o[i].dram <= e->dram || gain <= best * (o[i].dram - e->dram))
+			continue;
+		best = gain / (o[i].dram - e->dram);
+		*ret = o[i];
+		*ret_gain = gain;
+	}
+	return best > 0;
+}
+
+static void explain_more(const struct adaptive *a, const struct adaptive_entry *e, double heat,
+			 double price, struct sbuf *out)
+{
+	uint64_t room = adaptive_budget(a, ADAPTIVE_DRAM), used = a->used[ADAPTIVE_DRAM];
+	struct cost_option o = { 0 };
+	struct cost_place to;
+	double gain = 0, pay;
+	uint32_t more;
+
+	if (!best_step_up(a, e, heat, &o, &gain)) {
+		sbuf_addf(out, " More memory would gain it nothing worth moving for.");
+		return;
+	}
+	to = cost_unpack_place(o.place);
+	more = o.dram - e->dram;
+	pay = price * more;
+	sbuf_addf(out, " With ");
+	sbuf_add_bytes(out, (unsigned long long)more * COST_PAGE_BYTES);
+	sbuf_addf(out, " more of memory a read would take %.3g s, worth %.3g s in all",
+		  cost_delay(&a->model, &e->it, &to), gain);
+	if (pay > gain)
+		sbuf_addf(out, "; elsewhere that room is worth %.3g s.", pay);
+	else if (used + more > room)
+		sbuf_addf(out, "; it waits for room.");
+	else
+		sbuf_addf(out, "; it is next, as fast as moves may go.");
+}
+
+bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, struct sbuf *out)
+{
+	uint32_t slot = adaptive_find(a, id);
+	const struct adaptive_entry *e;
+	double heat, price;
+	bool kept;
+
+	if (slot == ADAPTIVE_NO_POS)
+		return false;
+	e = &a->e[slot];
+	heat = adaptive_heat(a, e, now_ns);
+	price = heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns);
+	add_place(out, &e->it.now);
+	sbuf_addf(out, ": a read takes %.3g s at quality %.4g, and %.3g are expected",
+		  cost_delay(&a->model, &e->it, &e->it.now), cost_quality(&e->it, &e->it.now),
+		  heat);
+	sbuf_addf(out, ", a utility of %.3g s.", heat * cost_value(&a->model, &e->it, &e->it.now));
+	(void)cost_floor(&e->it, &kept);
+	if (!kept)
+		sbuf_addf(out, " Its floor is above the layers that are left.");
+	if (e->it.flags & COST_BUSY)
+		sbuf_addf(out, " It is in use, so its level stays.");
+	else if (e->it.flags & COST_PINNED)
+		sbuf_addf(out, " It is pinned, so it stays on storage as it is.");
+	else if (e->it.flags & COST_VETO)
+		sbuf_addf(out, " It must stay exact.");
+	explain_more(a, e, heat, price, out);
+	return true;
 }

@@ -540,6 +540,35 @@ Test(policy_adaptive, reasons_are_sentences)
 	rig_destroy(g);
 }
 
+static bool explained(struct rig *g, unsigned id, const char *has)
+{
+	struct sbuf b = SBUF_INIT;
+	bool ok = adaptive_explain(g->a, id, g->now_ns, &b) && strstr(b.s, has) &&
+		  !strstr(b.s, "nan");
+
+	cr_log_info("%u: %s", id, b.s ? b.s : "-");
+	sbuf_fini(&b);
+	return ok;
+}
+
+Test(policy_adaptive, places_are_explained)
+{
+	struct rig *g = rig_create(2000, 100000, 0.1, false);
+
+	simple_add(g, 1, 50, 1, 0);
+	simple_add(g, 2, 40, 1, COST_PINNED);
+	simple_add(g, 3, 2, 1, COST_VETO);
+	cr_assert(explained(g, 1, "it is next"));
+	cr_assert(explained(g, 2, "pinned"));
+	while (replan(g) > 0)
+		;
+	cr_assert(explained(g, 1, "in memory"));
+	cr_assert(explained(g, 3, "elsewhere that room is worth"));
+	cr_assert(explained(g, 3, "must stay exact"));
+	cr_assert_not(explained(g, 4, ""));
+	rig_destroy(g);
+}
+
 static int live_once(void *arg)
 {
 	static struct adaptive_move v[64];
