@@ -262,13 +262,11 @@ INLINE __m256i upper(__m256i even, __m256i odd)
 	return _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xaa);
 }
 
-INLINE __m256i halves(__m256 even, __m256 odd, const int mode)
-{
-	__m256i a = _mm256_cvtepu16_epi32(_mm256_cvtps_ph(even, mode));
-	__m256i b = _mm256_cvtepu16_epi32(_mm256_cvtps_ph(odd, mode));
-
-	return _mm256_or_si256(a, _mm256_slli_epi32(b, 16));
-}
+/* clang takes only a literal for the rounding, also in what is inlined. */
+#define HALVES(even, odd, mode)                                                               \
+	_mm256_or_si256(                                                                     \
+		_mm256_cvtepu16_epi32(_mm256_cvtps_ph(even, mode)),                             \
+		_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm256_cvtps_ph(odd, mode)), 16))
 
 INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 		      const struct ladder_more *more, struct ladder_block *b, const bool f16,
@@ -290,7 +288,7 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 				f[k] = _mm256_mul_ps(floats(q, k), c.step);
 				u[k] = _mm256_add_epi32(_mm256_castps_si256(f[k]), nearest);
 			}
-			store(b->to[j] + 2 * l, f16 ? halves(f[0], f[1], _MM_FROUND_TO_NEAREST_INT)
+			store(b->to[j] + 2 * l, f16 ? HALVES(f[0], f[1], _MM_FROUND_TO_NEAREST_INT)
 						    : upper(u[0], u[1]));
 		}
 }
@@ -335,7 +333,7 @@ INLINE __m256i first_patterns(__m256i q, const struct consts *c, const bool f16)
 								  _mm256_set1_epi32(0xffff)));
 	}
 	if (f16)
-		return ord(halves(f[0], f[1], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+		return ord(HALVES(f[0], f[1], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
 	return ord(upper(u[0], u[1]));
 }
 

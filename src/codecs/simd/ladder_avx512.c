@@ -357,13 +357,11 @@ INLINE __m512i upper(__m512i even, __m512i odd)
 }
 
 /* f16 in the lower words of dwords; both into the places they came from. */
-INLINE __m512i halves(__m512 even, __m512 odd, const int mode)
-{
-	__m512i a = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(even, mode));
-	__m512i b = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(odd, mode));
-
-	return _mm512_or_si512(a, _mm512_slli_epi32(b, 16));
-}
+/* clang takes only a literal for the rounding, also in what is inlined. */
+#define HALVES(even, odd, mode)                                                               \
+	_mm512_or_si512(                                                                     \
+		_mm512_cvtepu16_epi32(_mm512_cvtps_ph(even, mode)),                             \
+		_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_cvtps_ph(odd, mode)), 16))
 
 /* 2^(e - 16), for what floats gives. */
 INLINE __m512 power(int e)
@@ -396,7 +394,7 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 				f[k] = _mm512_mul_ps(floats(q, k), step);
 				u[k] = _mm512_add_epi32(_mm512_castps_si512(f[k]), nearest);
 			}
-			store(b->to[j] + 64 * h, f16 ? halves(f[0], f[1], _MM_FROUND_TO_NEAREST_INT)
+			store(b->to[j] + 64 * h, f16 ? HALVES(f[0], f[1], _MM_FROUND_TO_NEAREST_INT)
 						     : upper(u[0], u[1]));
 		}
 	}
@@ -442,7 +440,7 @@ INLINE __m512i first_patterns(__m512i q, __m512 step, __m512 half, const bool f1
 					     _mm512_set1_epi32(0xffff));
 	}
 	if (f16)
-		return ord(halves(f[0], f[1], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
+		return ord(HALVES(f[0], f[1], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
 	return ord(upper(u[0], u[1]));
 }
 
