@@ -45,6 +45,7 @@ struct run {
 	uint8_t *buf; /* page-aligned, SIZE_MAX_BYTES */
 	char history[HISTORY][160];
 	unsigned n_history;
+	unsigned n_ops, refused; /* seals of what is in use */
 };
 
 static void say(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -372,6 +373,11 @@ static void op_state(struct run *r, struct file *f)
 		op_close(r, f);
 	if (pick(r, 3))
 		unmap(f);
+	/* sealing waits for two seconds before it is refused: not often */
+	if (i < 2 && (f->map || f->fd >= 0) && r->refused++ > r->n_ops / 400) {
+		op_close(r, f);
+		unmap(f);
+	}
 	e = setxattr(f->path, what[i][0], what[i][1], strlen(what[i][1]), 0);
 	say(r, "%s %s %s = %d (%s)", what[i][0] + 13, what[i][1], f->path, e,
 	    e ? strerror(errno) : "ok");
@@ -484,6 +490,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: exercise [--seed N] [--ops N] [--files N] [--plain] DIR\n");
 		return 2;
 	}
+	r.n_ops = n;
 	begin(&r, argv[optind]);
 	for (unsigned i = 0; i < n; i++)
 		step(&r);
