@@ -35,7 +35,7 @@ static void read_everywhere(struct reading *f)
 			CHECK_EQ(reading_check(f, &rs, off, len, size, NULL), 0);
 		CHECK_EQ(rs.total, size);
 	}
-	for (unsigned i = 0; i < 600; i++) {
+	for (unsigned i = 0, n = test_rounds(600); i < n; i++) {
 		uint64_t off = test_rand(&seed) % size;
 		size_t len = (size_t)(test_rand(&seed) % (i & 1 ? 1u << 20 : 5000)) + 1;
 		uint64_t cut = i % 5 == 0 ? off + len / 2 : size; /* EOF within the request */
@@ -63,7 +63,7 @@ static void copy_and_decode_all(struct reading *f)
 	uint8_t *buf = malloc(f->size + 20000);
 
 	CHECK(buf);
-	for (unsigned i = 0; i < 50; i++) {
+	for (unsigned i = 0, n = test_rounds(50); i < n; i++) {
 		uint64_t off = test_rand(&seed) % f->size;
 		size_t len = (size_t)(test_rand(&seed) % (f->size - off));
 

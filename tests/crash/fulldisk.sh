@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 # The store's filesystem runs full at any step of writing, sealing, overlay,
 # unsealing and index: ENOSPC to the caller, nothing lost, all well afterwards.
-#   fulldisk.sh [--rounds N]
+#   fulldisk.sh [--rounds N]    (3)
 # TIMEOUT: 120
 . "$(dirname "$0")/../lib/case.sh"
 . "$(dirname "$0")/../lib/torn.sh"
-rounds=6
+rounds=3
 [ "${1:-}" != --rounds ] || rounds=$2
 case_begin
 need_root

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 # The daemon killed at every step under a client's workload, and again while it
 # recovers: what was written and closed is there, whatever was synced or not.
-#   kill_mount.sh [--all] [POINT...]
+#   kill_mount.sh [--all] [POINT...]    (each tenth point, others each time)
 # TIMEOUT: 240
 . "$(dirname "$0")/../lib/case.sh"
 . "$(dirname "$0")/../lib/torn.sh"
-every=6 points=() again=(recover.trash recover.punched recover.intent)
+every=10 points=() again=(recover.trash recover.punched recover.intent)
 for a; do
 	case $a in
 	--all) every=1 ;;

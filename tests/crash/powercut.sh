@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 # The store's filesystem cut off at a random moment: what fsync acknowledged is
 # there bit for bit, everything else is an earlier or later state or absent.
-#   powercut.sh [--rounds N] [--fs ext4|xfs] [--seed N]
+#   powercut.sh [--rounds N] [--fs ext4|xfs] [--seed N]    (4 rounds)
 # TIMEOUT: 150
 . "$(dirname "$0")/../lib/case.sh"
 . "$(dirname "$0")/../lib/torn.sh"
-rounds=8 fs=ext4 seed=$((RANDOM + 1))
+rounds=4 fs=ext4 seed=$((RANDOM + 1))
 while [ $# -gt 0 ]; do
 	case $1 in
 	--rounds) rounds=$2 ;;

@@ -3,9 +3,8 @@
 # Memory stays under dram= plus 64 MiB, whatever is read and looked up.
 #   budget_dram.sh [--full]    8 GB under 8 readers and a million names
 # TIMEOUT: 120
-# ALONE
 . "$(dirname "$0")/../lib/case.sh"
-dram=96 files=10 mb=32 readers=4 names=100000 rounds=1
+dram=96 files=7 mb=32 readers=3 names=50000 rounds=1
 if [ "${1:-}" = --full ]; then
 	dram=256 files=256 mb=32 readers=8 names=1000000 rounds=1
 fi

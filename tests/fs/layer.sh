@@ -25,14 +25,14 @@ done
 mount_fs -o allow_other,serve_threads=1
 echo x >"$MNT/f"
 seals=()
-for _ in $(seq 60); do # 6 s of them
+for _ in $(seq 25); do # 2.5 s of them
 	setfattr -n user.kvcache.seal -v 1 "$MNT/f" 2>/dev/null &
 	seals+=($!)
 done
 CASE_PIDS+=("${seals[@]}")
-for i in $(seq 100); do echo "$i" >"$MNT/g$i"; done
+for i in $(seq 40); do echo "$i" >"$MNT/g$i"; done
 kill -0 "${seals[@]: -1}" 2>/dev/null || kill -0 "${seals[0]}" 2>/dev/null ||
-	[ "$(jobs -r | grep -c setfattr)" -gt 0 ] || fail "100 creates waited for all of the sealing"
+	[ "$(jobs -r | grep -c setfattr)" -gt 0 ] || fail "40 creates waited for all of the sealing"
 wait "${seals[@]}"
 umount_fs
 

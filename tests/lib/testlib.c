@@ -101,3 +101,13 @@ int test_fault_loop(enum fault_kind k, int (*op)(void *arg), void *arg)
 	test_fail(__FILE__, __LINE__, "faults never ran out");
 #endif
 }
+
+unsigned test_rounds(unsigned n)
+{
+#ifdef TEST_SANITIZED
+	const unsigned part = 6;
+#else
+	const unsigned part = 3;
+#endif
+	return getenv("TEST_FULL") || n < part ? n : n / part;
+}

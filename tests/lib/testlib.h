@@ -31,6 +31,10 @@
 #define TEST_SANITIZED 1
 #endif
 
+/* How many of @n random rounds a test makes: a third, a sixth under a sanitizer, all
+ * of them with TEST_FULL in the environment. */
+unsigned test_rounds(unsigned n);
+
 #define CHECK(cond)                                           \
 	do {                                                  \
 		if (!(cond))                                  \

@@ -349,6 +349,7 @@ static void coldest_goes_first(const char *path)
 
 struct full {
 	struct store *st;
+	unsigned moves;
 	_Atomic unsigned next, made;
 };
 
@@ -356,7 +357,7 @@ static void *mover(void *arg)
 {
 	struct full *f = arg;
 
-	for (unsigned k; (k = atomic_fetch_add(&f->next, 1)) < 2 * FULL_FILES;) {
+	for (unsigned k; (k = atomic_fetch_add(&f->next, 1)) < f->moves;) {
 		struct node *n = lookup(f->st, k * 7 % FULL_FILES);
 		int r = store_move(f->st, n, PLACE_DRAM);
 
@@ -371,7 +372,7 @@ static void *sealer(void *arg)
 {
 	struct full *f = arg;
 
-	while (atomic_load(&f->next) < 2 * FULL_FILES)
+	while (atomic_load(&f->next) < f->moves)
 		make_file(f->st, atomic_fetch_add(&f->made, 1), FILE_BYTES / 4);
 	return NULL;
 }
@@ -380,7 +381,7 @@ static void *reader(void *arg)
 {
 	struct full *f = arg;
 
-	for (unsigned k = 0; atomic_load(&f->next) < 2 * FULL_FILES; k++)
+	for (unsigned k = 0; atomic_load(&f->next) < f->moves; k++)
 		read_file(f->st, k * 11 % FULL_FILES, FILE_BYTES);
 	return NULL;
 }
@@ -389,7 +390,7 @@ static void *reader(void *arg)
 static void full_memory_goes_on(const char *path)
 {
 	static void *(*const run[])(void *) = { mover, mover, mover, sealer, sealer, reader, reader };
-	struct full f = { .st = open_store(path, 64u << 20) };
+	struct full f = { .st = open_store(path, 64u << 20), .moves = test_rounds(6 * FULL_FILES) };
 	pthread_t t[sizeof(run) / sizeof(run[0])];
 
 	for (unsigned i = 0; i < FULL_FILES; i++)
