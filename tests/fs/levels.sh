@@ -185,6 +185,17 @@ for l in 0 1 exact; do
 	[ $l != 0 ] || expect_eq "$(get level "$b")" 1 "level by policy and floor"
 	expect_same "$ref" "$crc"
 done
+# sealed exactly before there was such a policy: in layers after its first reader
+late=$MNT/g/sub/late
+remount_fs -o $opts
+expect put seal 1 "$late"
+expect put quality 0 "$late"
+expect_eq "$(get levels "$late" | wc -w)" 1 "levels before"
+remount_fs -o $opts,policy=fixed:1
+expect_same "$ref" "$late"
+in_layers() { [ "$(get levels "$late" | wc -w)" -gt 1 ]; }
+wait_for 10 in_layers
+expect_same "$T/low" "$late"
 # a copy and a replica of a level go when another one is served
 remount_fs -o $opts,policy=fixed:1
 expect put move dram "$a"
