@@ -30,6 +30,7 @@
 	X(KVFS_EFLOOR, EPERM, "the level's quality is below the one granted, or not known") \
 	X(KVFS_EVETO, EOPNOTSUPP, "the file must stay exact: unknown layout, quantised, or a checksum beside it") \
 	X(KVFS_EGONE, EOPNOTSUPP, "the layers for that were dropped and cannot be brought back") \
+	X(KVFS_ECHANGED, EBUSY, "the file was changed since it was sealed") \
 	X(KVFS_ENOLAYERS, EOPNOTSUPP, "nothing in the file can be kept in layers")
 
 #define KVFS_ERR_BASE 10000

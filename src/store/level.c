@@ -278,10 +278,13 @@ static int drop(struct ctx *c, unsigned want)
 	if (!c->serve_layers) /* whoever may be using it saw all there was */
 		c->serve_layers = level_stored(c);
 	ctx_set_record(c, &rec);
-	c->cut_due = true;
 	err_ignore(FAULT_POINT("level.switched")); /* done is done: only kills count */
-	store_count(c->st, CNT_LEVELS_DROPPED, 1);
-	return commit_barrier(c->st);
+	r = commit_barrier(c->st);
+	/* nothing is cut that a power cut could bring back into use; later then */
+	c->cut_due = r == 0;
+	if (r == 0)
+		store_count(c->st, CNT_LEVELS_DROPPED, 1);
+	return r;
 }
 
 /* Goes to @want layers (0: all) if that needs no other form of the object: -EAGAIN. */

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/fault.h"
 #include "base/mem.h"
@@ -52,10 +53,9 @@ static int claimable(struct ctx *c, struct node *n)
 		return -EALREADY;
 	if (!c->fd_writable)
 		return -EACCES;
-	/* changed since: writers are at it, and sealing anew does all at once */
 	if (c->state != CTX_SEALED || c->size != c->obj->logical_bytes ||
 	    c->rec.valid_bytes < c->size)
-		return -EBUSY;
+		return -KVFS_ECHANGED;
 	return grant_check(c->st, n, c->obj->layout);
 }
 
@@ -273,7 +273,7 @@ static int run(struct relayer *s)
 	return r < 0 ? r : switch_over(s);
 }
 
-int relayer_run(struct ctx *c, struct node *n)
+static int run_once(struct ctx *c, struct node *n)
 {
 	struct relayer s = { .c = c, .st = c->st, .node = n };
 	int r;
@@ -296,6 +296,22 @@ int relayer_run(struct ctx *c, struct node *n)
 	fini(&s);
 	ctx_work_end(c);
 	seal_leave(c->st);
+	return r;
+}
+
+#define TRIES 50
+#define TRY_NS 20000000
+
+int relayer_run(struct ctx *c, struct node *n)
+{
+	const struct timespec ts = { 0, TRY_NS };
+	int r = run_once(c, n);
+
+	/* some request may just have its gate, or it is being sealed */
+	for (int i = 1; r == -EBUSY && i < TRIES && !atomic_load(&c->st->stopping); i++) {
+		nanosleep(&ts, NULL);
+		r = run_once(c, n);
+	}
 	return r;
 }
 

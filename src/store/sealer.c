@@ -447,20 +447,6 @@ void seal_stop(struct store *st, bool drain)
 	s->started = false;
 }
 
-/* It is sealed already; a grant that came since wants it in layers. No grant, or nothing
- * that could be layered, is no failure: it was to be sealed, and it is. */
-static int seal_layers(struct ctx *c, struct node *n)
-{
-	int r;
-
-	if (grant_floor(c->st, n) >= 1)
-		return 0;
-	r = relayer_run(c, n);
-	if (r == 0)
-		return commit_barrier(c->st);
-	return r == -EALREADY || r == -KVFS_EVETO || r == -KVFS_ENOLAYERS ? 0 : r;
-}
-
 /* Readers may have what is sealed open. */
 static int is_sealed(struct ctx *c, struct node *n)
 {
@@ -492,6 +478,24 @@ static int seal_plain(struct ctx *c, struct node *n)
 	if (r == 0)
 		seal_finish(c, n);
 	return r;
+}
+
+/* It is sealed already; a grant that came since wants it in layers. No grant, or nothing
+ * that could be layered, is no failure: it was to be sealed, and it is. */
+static int seal_layers(struct ctx *c, struct node *n)
+{
+	int r;
+
+	if (grant_floor(c->st, n) >= 1)
+		return 0;
+	r = relayer_run(c, n);
+	if (r == -KVFS_ECHANGED) { /* as good as plain */
+		r = store_unseal(c->st, n);
+		return r < 0 ? r : seal_plain(c, n);
+	}
+	if (r == 0)
+		return commit_barrier(c->st);
+	return r == -EALREADY || r == -KVFS_EVETO || r == -KVFS_ENOLAYERS ? 0 : r;
 }
 
 int store_seal(struct store *st, struct node *n)

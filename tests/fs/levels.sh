@@ -213,6 +213,18 @@ cp "$ref" "$T/new"
 printf changed | dd of="$T/new" bs=1 seek=3000000 conv=notrunc status=none
 expect put quality 1 "$a"
 expect_same "$T/new" "$a"
+# written to after it was sealed exactly: encoded anew as it is now
+mixed=$MNT/g/sub/mixed
+cp "$ref" "$mixed"
+expect put quality 1 "$mixed"
+expect put seal 1 "$mixed"
+printf changed | dd of="$mixed" bs=1 seek=3000000 conv=notrunc status=none
+expect_eq "$(get state "$mixed")" overlay
+expect put quality 0 "$mixed"
+expect put seal 1 "$mixed"
+expect_eq "$(bytes 0 "$mixed")" "$(bytes 0 "$late")" "layers of what was written to"
+expect put quality 1 "$mixed"
+expect_same "$T/new" "$mixed"
 # of a file that has lost bytes all becomes what it reads
 printf changed | dd of="$f" bs=1 seek=3000000 conv=notrunc status=none
 expect_eq "$(get state "$f")" plain "after a write"
