@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: MIT
-# The machinery of tests/run: installing, building, running, counting. Uses its
-# ROOT, BUILDS, JOBS, RUN, PASSED, FAILED, SKIPPED, FAILURES, BUSY, pattern.
+# The machinery of tests/run: installing, starting and ending what runs side by side,
+# counting. Uses its ROOT, BUILDS, JOBS, RUN, PASSED, FAILED, SKIPPED, FAILURES, BUSY,
+# pattern; builds and tests as such are in run_jobs.sh.
 
-say() { printf '%s\n' "$*"; }
+SAID=0
+say() {
+	SAID=$SECONDS
+	printf '%s\n' "$*"
+}
 
 # --- start and end ---
 
@@ -17,11 +22,21 @@ run_begin() {
 	exec 9>"$BUILDS/.lock"
 	flock -n 9 || { say "tests/run: another run uses $BUILDS; waiting"; flock 9; }
 	CASE_DIR=$RUN
-	[ -n "$list" ] || CASE_DIR=$(backing_dir "$RUN" 12G) || {
+	[ -n "$list" ] || CASE_DIR=$(quick_dir "$RUN" || backing_dir "$RUN" 12G) || {
 		CASE_DIR=$RUN
 		say "note: $RUN is on $(stat -f -c %T "$RUN") and loop devices do not work;"
 		say "      set TMPDIR to a directory on ext4 or xfs, or many cases will be skipped"
 	}
+}
+
+# An ext4 of our own on a loop device that does not wait for the disk at every fsync:
+# no case cuts off the power of the whole machine. Fails where there cannot be one.
+quick_dir() {
+	[ "$(id -u)" = 0 ] && [ "$(stat -f -c '%a * %S / 1073741824' "$1" | xargs expr)" -ge 16 ] 2>/dev/null &&
+		mkdir "$1/quick" && truncate -s 12G "$1/quick.img" &&
+		mkfs.ext4 -q -F "$1/quick.img" 2>/dev/null &&
+		mount -o loop,nobarrier,discard "$1/quick.img" "$1/quick" 2>/dev/null &&
+		chmod 755 "$1/quick" && echo "$1/quick"
 }
 
 # Ends the process groups started here: politely, then not.
@@ -101,6 +116,9 @@ tick() {
 
 tick_clear() { [ -t 1 ] && printf '\r\033[K'; return 0; }
 
+# How far the ninja or meson with this log is.
+progress_of() { tail -c 4000 "$1" | grep -aoE '^ *\[?[0-9]+/[0-9]+\]?' | tail -n 1 | tr -d ' []'; }
+
 # quietly LABEL LOG CMD...: runs CMD in a process group of its own with its
 # output in LOG, showing progress; its status.
 quietly() {
@@ -109,8 +127,7 @@ quietly() {
 	setsid "$@" >"$log" 2>&1 </dev/null 9>&- &
 	BUSY=("$!")
 	while kill -0 "${BUSY[0]}" 2>/dev/null; do
-		# how far ninja or meson is
-		tick "$label" "$start" "$(tail -c 4000 "$log" | grep -aoE '^ *\[?[0-9]+/[0-9]+\]?' | tail -n 1 | tr -d ' ')"
+		tick "$label" "$start"
 		sleep 0.25
 	done
 	wait "${BUSY[0]}"
@@ -159,235 +176,4 @@ fetch_promtool() {
 		rm -f "$dir"/*.deb
 	fi
 	[ ! -x "$dir/promtool" ] || PATH=$PATH:$dir
-}
-
-# --- building ---
-
-# build NAME [meson options]: configures when needed, builds; a failure counts.
-# With ONLY set, builds just the programs of these suites.
-build() {
-	local name=$1 dir=$BUILDS/$1 start=$SECONDS
-	shift
-	PROGRAMS=()
-	if [ ! -f "$dir/build.ninja" ] || [ "$(cat "$dir/.options" 2>/dev/null)" != "$*" ]; then
-		rm -rf "$dir"
-		quietly "configuring $name" "$RUN/build.log" meson setup "$dir" "$ROOT" "$@" || {
-			tail -n 25 "$RUN/build.log"
-			count fail "build/$name" "meson setup"
-			return 1
-		}
-		printf '%s\n' "$*" >"$dir/.options"
-	fi
-	[ -z "${ONLY:-}" ] || select_suites "$name" "$ONLY"
-	quietly "building $name" "$RUN/build.log" ninja -C "$dir" "${PROGRAMS[@]}" || {
-		grep -E -A 12 'FAILED|error:|ERROR' "$RUN/build.log" | head -n 60
-		count fail "build/$name"
-		return 1
-	}
-	say "built $name in $((SECONDS - start)) s"
-}
-
-# Everything optional left out, optimised: must build without a warning.
-build_minimal() {
-	matches build/minimal || return 0
-	build minimal --auto-features=disabled --buildtype=release && count pass build/minimal
-}
-
-# clang sees what gcc does not, above all wrong locking.
-build_clang() {
-	matches build/clang || return 0
-	command -v clang >/dev/null || { count skip build/clang "clang is not installed"; return; }
-	CC=clang build clang --auto-features=auto -Dtests=disabled -Dc_args=-Werror=thread-safety &&
-		count pass build/clang
-}
-
-# --- meson suites ---
-
-matches() { [ -z "$pattern" ] || [[ $1 == *"$pattern"* ]]; }
-
-# "SUITE/NAME PROGRAM SUITE..." of each test that meson knows in build $1
-list_suites() {
-	meson introspect --tests "$BUILDS/$1" | python3 -c '
-import json, os, sys
-for t in json.load(sys.stdin):
-    suites = [s.split(":")[-1] for s in t["suite"]]
-    exe = os.path.relpath(t["cmd"][0], sys.argv[1]) if t["cmd"][0].startswith(sys.argv[1]) else "-"
-    print(suites[0] + "/" + t["name"], exe, *suites)' "$(realpath "$BUILDS/$1")" | sort -u
-}
-
-# select_suites BUILD "SUITE..." (empty: all): sets WANT and PROGRAMS.
-select_suites() {
-	local t exe all s
-	WANT=() PROGRAMS=()
-	while read -r t exe all; do
-		for s in ${2:-$all}; do
-			[[ " $all " == *" $s "* ]] || continue
-			matches "$t" || break
-			WANT+=("$t")
-			[ "$exe" = - ] || PROGRAMS+=("$exe")
-			break
-		done
-	done < <(list_suites "$1")
-}
-
-# run_suites BUILD "SUITE..." (empty: all)
-run_suites() {
-	local dir=$BUILDS/$1 suites=$2 t s args=() mult=1 wrap=()
-	select_suites "$1" "$2"
-	[ ${#WANT[@]} -gt 0 ] || return 0
-	mapfile -t args < <(printf '%s\n' "${WANT[@]#*/}" | sort -u)
-	for s in $suites; do args+=(--suite "$s"); done
-	[ "$1" = normal ] || mult=4
-	if [ "$1" = tsan ] && setarch -R true 2>/dev/null; then
-		wrap=(--wrap "setarch -R") # its shadow memory wants fixed addresses
-	fi
-	rm -f "$dir"/meson-logs/testlog*.json
-	mkdir -p "$RUN/san"
-	quietly "running ${#WANT[@]} tests of $1" "$RUN/suites.log" env TMPDIR="$CASE_DIR" BUILD="$dir" \
-		ASAN_OPTIONS="log_path=$RUN/san/$1" \
-		UBSAN_OPTIONS="print_stacktrace=1:log_path=$RUN/san/$1" TSAN_OPTIONS=halt_on_error=1 \
-		meson test -C "$dir" --no-rebuild --print-errorlogs -t "$mult" --num-processes "$JOBS" \
-		"${wrap[@]}" "${args[@]}"
-	report_suites "$1" "$dir/meson-logs/testlog"*.json
-	report_sanitizers "$1"
-}
-
-report_suites() {
-	local name=$1 result test time n=0
-	shift
-	while IFS=$'\t' read -r result test time; do
-		[[ " ${WANT[*]} " == *" $test "* ]] || continue
-		n=$((n + 1))
-		[ "$name" = normal ] || test="$test [$name]"
-		count "$result" "$test" "$time"
-	done < <(python3 - "$@" <<'PY'
-import json, sys
-kinds = {"OK": "pass", "EXPECTEDFAIL": "pass", "SKIP": "skip"}
-for line in (l for f in sys.argv[1:] for l in open(f)):
-    t = json.loads(line)
-    suite, _, name = t["name"].rpartition(" / ")
-    kind = kinds.get(t["result"], "fail")
-    text = (t.get("stdout", "") + t.get("stderr", "")).strip().splitlines()
-    note = "(%.1f s)" % t["duration"]
-    if kind == "skip":
-        note = text[-1] if text else ""
-    elif kind == "fail":
-        note = "%s %s\n%s" % (note, t["result"], "\n".join("        " + l for l in text[-40:]))
-        note = note.replace("\n", "\v")
-    print(kind, suite.split(":")[-1].split("+")[0] + "/" + name, note.replace("\t", " "), sep="\t")
-PY
-	)
-	[ $n -gt 0 ] || { tail -n 20 "$RUN/suites.log"; count fail "suites [$name]" "meson test"; }
-}
-
-# Criterion passes a test that leaks, so the reports themselves are a failure.
-report_sanitizers() {
-	local f
-	for f in "$RUN/san/$1".*; do
-		[ -s "$f" ] || continue
-		count fail "sanitizer report [$1]"
-		head -n 40 "$f" | sed 's/^/        /'
-		rm -f "$f"
-	done
-}
-
-# --- mount-level cases ---
-
-# header FILE WORD: what follows "# WORD" or "# WORD:" in its first lines, "yes"
-# when that is nothing; empty when there is no such line.
-header() {
-	awk -v w="$2" 'NR > 30 { exit }
-		$1 == "#" && ($2 == w || $2 == w ":") { print $3 == "" ? "yes" : $3; exit }' "$1"
-}
-
-# list_cases all|quick|asan: "NAME FILE" each
-list_cases() {
-	local dir f name
-	for dir in fs crash clients; do
-		for f in "$ROOT/tests/$dir"/*; do
-			[ -f "$f" ] && [ -x "$f" ] && [ -z "$(header "$f" HELPER)" ] || continue
-			name=$dir/$(basename "${f%.sh}")
-			matches "$name" || continue
-			[ "$1" = quick ] && [ -n "$(header "$f" SLOW)" ] && continue
-			[ "$1" = asan ] && [ -z "$(header "$f" ASAN)" ] && continue
-			echo "$name $f"
-		done
-	done
-}
-
-# Starts one case in its own process group and directory.
-case_start() { # BUILD NAME FILE
-	local dir=$CASE_DIR/${2//\//-} limit
-	limit=$(header "$3" TIMEOUT)
-	[[ $limit =~ ^[0-9]+$ ]] || limit=120
-	[ "$1" = normal ] || limit=$((limit * 3))
-	mkdir -p "$dir"
-	chmod 755 "$dir"
-	setsid env TMPDIR="$dir" BUILD="$BUILDS/$1" ROOT="$ROOT" KVLM="$BUILDS/$1/tools/kvlm/kvlm" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LC_ALL=C.UTF-8 \
-		timeout --kill-after=15 "$limit" "$3" \
-		>"$dir.log" 2>&1 </dev/null 9>&- &
-	BUSY+=("$!")
-	CASE_OF[$!]="$1 $2 $SECONDS $limit"
-}
-
-# One that ended: count it, and remove what it left.
-case_finish() { # PID STATUS
-	local b name start limit dir rc=$2 note t g left=()
-	read -r b name start limit <<<"${CASE_OF[$1]}"
-	unset "CASE_OF[$1]"
-	dir=$CASE_DIR/${name//\//-}
-	t="($((SECONDS - start)) s)"
-	note=$name
-	[ "$b" = normal ] || note="$name [$b]"
-	kill -KILL -- "-$1" 2>/dev/null # what it left running in its group
-	for g in "${BUSY[@]}"; do [ "$g" = "$1" ] || left+=("$g"); done
-	BUSY=("${left[@]}")
-	case $rc in
-	0) count pass "$note" "$t" ;;
-	77) count skip "$note" "$(sed -n '$s/^SKIP: //;$p' "$dir.log")" ;;
-	*)
-		[ $rc != 124 ] && [ $rc != 137 ] || t="$t timeout after $limit s"
-		count fail "$note" "$t"
-		tail -n 60 "$dir.log" | sed 's/^/        /'
-		;;
-	esac
-	[ -z "$(mounts_below "$dir")" ] || sweep_mounts "$dir"
-	rm -rf --one-file-system "$dir" "$dir.log"
-}
-
-# Waits until fewer than $1 cases run.
-case_wait() {
-	local pid rc label
-	while [ ${#CASE_OF[@]} -ge "$1" ] && [ ${#CASE_OF[@]} -gt 0 ]; do
-		for pid in "${!CASE_OF[@]}"; do
-			kill -0 "$pid" 2>/dev/null && continue
-			wait "$pid"
-			rc=$?
-			case_finish "$pid" $rc
-			continue 2
-		done
-		label=
-		for pid in "${!CASE_OF[@]}"; do
-			set -- "$1" ${CASE_OF[$pid]}
-			label="$label${label:+, }$3"
-		done
-		tick "$label" "$4"
-		sleep 0.1
-	done
-}
-
-# run_cases BUILD all|quick|asan: side by side, then those that must be alone.
-run_cases() {
-	local name file alone
-	declare -gA CASE_OF=()
-	[ -e "$BUILDS/$1/src/kvcachefs" ] || say "note: this build has no kvcachefs: cases that mount are skipped"
-	for alone in "" yes; do
-		while read -r name file; do
-			[ "${alone:+x}" = "$([ -z "$(header "$file" ALONE)" ] || echo x)" ] || continue
-			case_wait "$([ -n "$alone" ] && echo 1 || echo "$JOBS")"
-			case_start "$1" "$name" "$file"
-		done < <(list_cases "$2")
-		case_wait 1
-	done
 }
