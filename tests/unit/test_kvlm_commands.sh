@@ -69,7 +69,7 @@ case $j in *'[0, 0, '*) fail "2 bits without an error: $j" ;; esac
 # a method applied in memory and one that went through files are judged alike
 mkdir exact lossy
 "$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --cache-dir exact >/dev/null || fail "eval --cache-dir"
-for method in kivi:3 keydiff:0.25; do
+for method in kivi:3 ladder:0 keydiff:0.25; do
 	"$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --method $method --json >mem || fail "eval in memory"
 	"$kvlm" quant exact/recall-000.bin --heads 2 --method $method --save lossy/recall-000.bin >/dev/null
 	"$kvlm" eval m --tasks "$tasks/recall.txt" --limit 1 --cache-dir lossy --json >file || fail "eval lossy"
@@ -79,6 +79,16 @@ for method in kivi:3 keydiff:0.25; do
 		[ -n "$a" ] && [ "$a" = "$b" ] || fail "$method: $k is $a in memory and $b through a file"
 	done
 done
+
+# levels cost fewer bits and lose more; the last one is exact
+for l in 0 1 2 3; do
+	j=$("$kvlm" quant exact/recall-000.bin --heads 2 --method ladder:$l --save level$l --json) || fail "ladder:$l"
+	echo "$j" | field bits_per_value
+done >bits
+awk 'NR > 1 && $1 <= last + 1.5 { exit 1 } { last = $1 } END { exit !(NR == 4 && last < 11) }' bits ||
+	fail "bits of levels: $(tr '\n' ' ' <bits)"
+"$kvlm" compare m --exact exact/recall-000.bin --lossy level3 -n 8 --json | grep -q '\[0, 0, ' ||
+	fail "ladder:3 is not exact"
 
 # corpora
 "$kvlm" corpus m --tasks "$tasks" --out corpus --contexts 2 --tokens 100 >/dev/null || fail corpus
@@ -98,6 +108,7 @@ refuses "No such file" "$kvlm" prefill m --prompt nothing
 refuses "unknown option" "$kvlm" prefill m --bogus
 refuses "needs a value" "$kvlm" prefill m --prompt
 refuses "method" "$kvlm" quant c.llama.bf16 --method kivi:99 --save q
+refuses "method" "$kvlm" quant c.llama.bf16 --method ladder:4 --save q
 # a file per context of the suites, filled up with others: judged as the context alone is
 "$kvlm" corpus m --suites --tasks "$tasks" --out suites --contexts 1 --pack 7M >/dev/null ||
 	fail "corpus --suites"

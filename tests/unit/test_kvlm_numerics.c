@@ -327,7 +327,7 @@ static void same_after_file(struct fixture *f, const char *dir, enum dtype d, en
 /* Dropping tokens: the shadow's attention is what running on it gives. */
 static void truncate_and_shadow(const struct tiny *t)
 {
-	double err2[8] = { 0 }, ref2[8] = { 0 };
+	double err2[8] = { 0 }, ref2[8] = { 0 }, bits;
 	const struct quant q = { .kind = QUANT_DROP, .sinks = 4, .recent = 100,
 				 .drop = { .method = DROP_WINDOW, .sinks = 4, .recent = 100 } };
 	struct fixture f;
@@ -356,7 +356,7 @@ static void truncate_and_shadow(const struct tiny *t)
 	CHECK(!forward_run(fw, kv, f.tokens, 30, 0, b, NULL, m));
 	CHECK(!memcmp(a, b, 30 * nv * sizeof(*a)));
 	kv_truncate(kv, N, N);
-	CHECK(!quant_kv(&q, kv, &small, m));
+	CHECK(!quant_kv(&q, kv, &small, &bits, m));
 	CHECK(small->n_cells == 104 && small->n_tokens == N && small->pos[3] == 3 &&
 	      small->pos[4] == N - 100);
 	/* one shadow does not see another */

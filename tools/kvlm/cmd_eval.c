@@ -34,6 +34,7 @@ struct score {
 /* A method's cache of the context at work. */
 struct subject {
 	struct kv *kv;    /* owned */
+	double bits;      /* per value */
 	struct shadow sh; /* over kv; its sums are owned */
 };
 
@@ -192,7 +193,7 @@ static int subjects_init(struct eval *v, const struct kv *loaded, struct msg *m)
 	for (size_t i = 0; !r && i < v->methods.n; i++) {
 		struct subject *u = &v->subjects[i];
 
-		r = quant_kv(&v->quants[i], loaded, &u->kv, m);
+		r = quant_kv(&v->quants[i], loaded, &u->kv, &u->bits, m);
 		if (r)
 			break;
 		u->sh.kv = u->kv;
@@ -223,11 +224,8 @@ static int run_queries(struct eval *v, const struct suite *s, const struct suite
 	}
 	for (size_t k = 0; !r && k < v->methods.n; k++) {
 		struct score *sc = &v->scores[k][s->kind][c->ends ? ENDS : EVERYWHERE];
-		const struct kv *kv = v->subjects[k].kv;
 
-		sc->bits += quant_bits(&v->quants[k], c->n_tokens, kv->n_kv_head, kv->head_dim,
-				       8 * (uint32_t)dtype_bytes(kv->dtype)) *
-			    (double)c->n_queries;
+		sc->bits += v->subjects[k].bits * (double)c->n_queries;
 		sc->err += layer_error(&v->subjects[k].sh, v->e.model->shape.n_layer) *
 			   (double)c->n_queries;
 	}

@@ -7,6 +7,7 @@
 
 #include "cache.h"
 #include "command.h"
+#include "levels.h"
 #include "opt.h"
 #include "quant.h"
 #include "thin.h"
@@ -21,6 +22,7 @@ struct job {
 	struct cache *c;
 	const struct quant *q;
 	uint32_t heads;
+	struct levels *levels; /* owned; QUANT_LADDER */
 	uint32_t *kept; /* owned; cells that stay; NULL: all */
 	uint32_t n_kept;
 };
@@ -46,7 +48,9 @@ static int convert_tensor(const struct job *j, uint32_t layer, bool v, struct ca
 	}
 	for (uint32_t t = 0; t < c->n_cells; t++)
 		cache_get_row(c, layer, v, t, x + (size_t)t * c->row);
-	if (!j->kept)
+	if (j->levels)
+		r = levels_tensor(j->levels, x, c->n_cells, layer, v, m);
+	else if (!j->kept)
 		quant_tensor(j->q, x, c->n_cells, j->heads, c->row / j->heads, v);
 	dtype_round(c->dtype, x, n);
 	for (uint32_t t = 0; t < c->n_cells; t++) {
@@ -63,7 +67,8 @@ static int convert_tensor(const struct job *j, uint32_t layer, bool v, struct ca
 			       bytes + (size_t)cells * c->row * eb, c->row);
 		cells++;
 	}
-	r = cache_writer_put(w, layer, v, bytes, m);
+	if (!r)
+		r = cache_writer_put(w, layer, v, bytes, m);
 out:
 	free(x);
 	free(old);
@@ -124,13 +129,45 @@ static int choose_cells(struct job *j, struct msg *m)
 	return r;
 }
 
+static void print_result(const struct options *o, double bits, const struct error_sums *e,
+			 uint64_t bytes)
+{
+	printf(o->json ? "{\"method\": \"%s\", \"bits_per_value\": %.4f, \"k_error\": %.6f, "
+			 "\"v_error\": %.6f, \"bytes\": %llu}\n"
+		       : "%s: %.3f bits per value; relative error of K %.4f, V %.4f; %llu "
+			 "bytes\n",
+	       o->method, bits, sqrt(e->err2[0] / (e->ref2[0] + 1e-300)),
+	       sqrt(e->err2[1] / (e->ref2[1] + 1e-300)), (unsigned long long)bytes);
+}
+
+static int run(struct job *j, const struct options *o, struct msg *m)
+{
+	const struct cache *c = j->c;
+	struct error_sums e = { { 0, 0 }, { 0, 0 } };
+	uint64_t bytes = 0;
+	double bits;
+	int r = choose_cells(j, m);
+
+	if (!r && j->q->kind == QUANT_LADDER)
+		r = levels_create(j->q->bits, c->dtype, j->heads, c->row / j->heads, &j->levels, m);
+	if (!r)
+		r = convert(j, o, &e, &bytes, m);
+	if (r)
+		return r;
+	bits = j->levels ? levels_bits(j->levels)
+			 : quant_bits(j->q, c->n_cells, j->heads, c->row / j->heads,
+				      8 * (uint32_t)dtype_bytes(c->dtype));
+	print_result(o, bits, &e, bytes);
+	return 0;
+}
+
 int cmd_quant(int argc, char **argv, struct msg *m)
 {
 	struct options o = { .method = "kivi:4", .heads = 1 };
 	const struct opt opts[] = {
 		{ "save", OPT_STR, &o.save, "CACHE", "write the lossy cache to this file", 0, 0 },
 		{ "method", OPT_STR, &o.method, "M",
-		  "axis:B, kivi:B[+SINKS+RECENT], window:W, window:S, knorm:S, keydiff:S, exact", 0,
+		  "axis:B, kivi:B[+SINKS+RECENT], ladder:L, window:W, window:S, knorm:S, keydiff:S, exact", 0,
 		  0 },
 		{ "heads", OPT_U32, &o.heads, "N", "KV heads, where the file does not say (llama)",
 		  1, 4096 },
@@ -138,18 +175,15 @@ int cmd_quant(int argc, char **argv, struct msg *m)
 	};
 	struct opt_set s = {
 		.usage = "kvlm quant CACHE --method METHOD --save CACHE",
-		.about = "Writes the cache that a plain reference quantiser would give back.",
+		.about = "Writes the cache that a plain reference quantiser, or a level, would give back.",
 		.opts = opts,
 		.n_opts = sizeof(opts) / sizeof(opts[0]),
 		.args = &o.load,
 		.min_args = 1,
 		.max_args = 1,
 	};
-	struct error_sums e = { { 0, 0 }, { 0, 0 } };
-	uint64_t bytes = 0;
 	struct quant q;
 	struct job j = { .q = &q };
-	double bits;
 	int r = opt_parse(&s, argc, argv, m);
 
 	if (r)
@@ -162,18 +196,8 @@ int cmd_quant(int argc, char **argv, struct msg *m)
 	if (r)
 		return r;
 	j.heads = j.c->n_kv_head ? j.c->n_kv_head : o.heads;
-	bits = quant_bits(&q, j.c->n_cells, j.heads, j.c->row / j.heads,
-			  8 * (uint32_t)dtype_bytes(j.c->dtype));
-	r = choose_cells(&j, m);
-	if (!r)
-		r = convert(&j, &o, &e, &bytes, m);
-	if (!r)
-		printf(o.json ? "{\"method\": \"%s\", \"bits_per_value\": %.4f, \"k_error\": %.6f, "
-				"\"v_error\": %.6f, \"bytes\": %llu}\n"
-			      : "%s: %.3f bits per value; relative error of K %.4f, V %.4f; %llu "
-				"bytes\n",
-		       o.method, bits, sqrt(e.err2[0] / (e.ref2[0] + 1e-300)),
-		       sqrt(e.err2[1] / (e.ref2[1] + 1e-300)), (unsigned long long)bytes);
+	r = run(&j, &o, m);
+	levels_destroy(j.levels);
 	free(j.kept);
 	cache_free(j.c);
 	return r;

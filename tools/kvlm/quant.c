@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "levels.h"
 #include "thin.h"
 
 #define GROUP 32
@@ -17,6 +18,9 @@ static void canonical(const struct quant *q, char *out, size_t cap)
 {
 	const char *name = q->kind == QUANT_AXIS ? "axis" : "kivi";
 
+	if (q->kind == QUANT_LADDER)
+		snprintf(out, cap, "ladder:%u", q->bits);
+	else
 	if (q->kind == QUANT_EXACT)
 		snprintf(out, cap, "exact");
 	else if (q->kind == QUANT_DROP)
@@ -44,16 +48,19 @@ int quant_parse(const char *s, struct quant *ret, struct msg *m)
 				    .sinks = DROP_SINKS,
 				    .recent = a,
 				    .drop = { .method = DROP_WINDOW, .sinks = DROP_SINKS } };
+	else if (!strcmp(name, "ladder"))
+		q = (struct quant){ .kind = QUANT_LADDER, .bits = a };
 	else if (strcmp(name, "exact"))
 		q = (struct quant){ .kind = !strcmp(name, "axis") ? QUANT_AXIS : QUANT_KIVI,
 				    .bits = a,
 				    .sinks = b,
 				    .recent = c };
 	canonical(&q, text, sizeof(text));
-	if (strcmp(s, text) || (q.kind != QUANT_EXACT && !a) || q.bits > 8)
+	if (strcmp(s, text) || (q.kind != QUANT_EXACT && q.kind != QUANT_LADDER && !a) ||
+	    q.bits > (q.kind == QUANT_LADDER ? levels_count() - 1 : 8))
 		return msg_fail(m, -EINVAL,
 				"method '%s': expected exact, axis:B, kivi:B (B 1..8, optionally "
-				"+SINKS+RECENT), window:W, or window:S, knorm:S, keydiff:S "
+				"+SINKS+RECENT), ladder:L, window:W, or window:S, knorm:S, keydiff:S "
 				"with a share S such as 0.25",
 				s);
 	*ret = q;
@@ -164,47 +171,66 @@ void quant_tensor(const struct quant *q, float *x, uint32_t cells, uint32_t head
 			quant_tokens(x + (size_t)t * row, 0, heads, dim, GROUP, q->bits);
 }
 
-static void quant_layer(const struct quant *q, struct kv *kv, uint32_t layer, bool v, float *x)
+/* One tensor, by @l if there is one. */
+static int quant_layer(const struct quant *q, struct levels *l, struct kv *kv, uint32_t layer,
+		       bool v, float *x, struct msg *m)
 {
 	size_t row = (size_t)kv->n_kv_head * kv->head_dim;
+	int r = 0;
 
 	for (uint32_t t = 0; t < kv->n_cells; t++)
 		for (uint32_t h = 0; h < kv->n_kv_head; h++)
 			(v ? kv_get_v : kv_get_k)(kv, layer, h, t,
 						  x + t * row + (size_t)h * kv->head_dim);
-	quant_tensor(q, x, kv->n_cells, kv->n_kv_head, kv->head_dim, v);
-	for (uint32_t t = 0; t < kv->n_cells; t++)
+	if (l)
+		r = levels_tensor(l, x, kv->n_cells, layer, v, m);
+	else
+		quant_tensor(q, x, kv->n_cells, kv->n_kv_head, kv->head_dim, v);
+	for (uint32_t t = 0; !r && t < kv->n_cells; t++)
 		for (uint32_t h = 0; h < kv->n_kv_head; h++)
 			(v ? kv_put_v : kv_put_k)(kv, layer, h, t,
 						  x + t * row + (size_t)h * kv->head_dim);
+	return r;
 }
 
-int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, struct msg *m)
+static int quant_values(const struct quant *q, struct kv *c, double *ret_bits, struct msg *m)
+{
+	size_t values = ((size_t)c->n_cells + 1) * c->n_kv_head * c->head_dim;
+	float *x = malloc(values * sizeof(*x));
+	struct levels *l = NULL;
+	int r = 0;
+
+	if (!x)
+		return msg_fail(m, -ENOMEM, "out of memory");
+	if (q->kind == QUANT_LADDER)
+		r = levels_create(q->bits, c->dtype, c->n_kv_head, c->head_dim, &l, m);
+	for (uint32_t i = 0; !r && i < 2 * c->n_layer; i++)
+		r = quant_layer(q, l, c, i / 2, i % 2, x, m);
+	if (l)
+		*ret_bits = levels_bits(l);
+	levels_destroy(l);
+	free(x);
+	return r;
+}
+
+int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, double *ret_bits,
+	     struct msg *m)
 {
 	struct kv *c;
-	float *x;
 	int r = kv_clone(kv, &c, m);
 
 	if (r)
 		return r;
-	if (q->kind == QUANT_DROP) {
+	if (q->kind != QUANT_LADDER)
+		*ret_bits = quant_bits(q, c->n_cells, c->n_kv_head, c->head_dim,
+				       8 * (uint32_t)dtype_bytes(c->dtype));
+	if (q->kind == QUANT_DROP)
 		r = thin_kv(q, c, m);
-		if (r)
-			kv_destroy(c);
-		else
-			*ret = c;
-		return r;
-	}
-	x = malloc(((size_t)c->n_cells + 1) * c->n_kv_head * c->head_dim * sizeof(*x));
-	if (!x) {
+	else if (q->kind != QUANT_EXACT)
+		r = quant_values(q, c, ret_bits, m);
+	if (r)
 		kv_destroy(c);
-		return msg_fail(m, -ENOMEM, "out of memory");
-	}
-	for (uint32_t l = 0; q->kind != QUANT_EXACT && l < c->n_layer; l++) {
-		quant_layer(q, c, l, false, x);
-		quant_layer(q, c, l, true, x);
-	}
-	free(x);
-	*ret = c;
-	return 0;
+	else
+		*ret = c;
+	return r;
 }

@@ -2,9 +2,9 @@
 #ifndef KVLM_QUANT_H
 #define KVLM_QUANT_H
 /*
- * Plain reference quantisers: the baseline that better codecs are held
- * against. Values are replaced by what would be read back; nothing is packed,
- * the bits are only counted.
+ * Ways to lose something: plain reference quantisers, the baseline that better
+ * codecs are held against, of which nothing is packed and the bits are only
+ * counted; and kvcachefs' own codec. Values are replaced by what is read back.
  *
  *   axis:B    K: one range per channel over all tokens; V: one per token
  *   kivi:B    K: one range per channel and 32 tokens; V: one per token and 32
@@ -12,6 +12,7 @@
  *   window:W  keeps the first 4 and the last W tokens, drops the others
  *   window:S, knorm:S, keydiff:S  keep the share S of the tokens ("0.25"), the
  *             first 4 among them, the others as codecs/drop.h chooses
+ *   ladder:L  what a file stored as layers gives back at level L (levels.h)
  *   exact     nothing
  *
  * A range is a minimum and a step, both as f16 (32 bits are counted for it);
@@ -26,26 +27,28 @@
 #include "kv.h"
 #include "msg.h"
 
-enum quant_kind { QUANT_EXACT, QUANT_AXIS, QUANT_KIVI, QUANT_DROP };
+enum quant_kind { QUANT_EXACT, QUANT_AXIS, QUANT_KIVI, QUANT_LADDER, QUANT_DROP };
 
 struct quant {
 	enum quant_kind kind;
-	uint32_t bits;
+	uint32_t bits; /* QUANT_LADDER: the level */
 	uint32_t sinks, recent;  /* cells kept exact */
 	struct drop_params drop; /* QUANT_DROP; share 0: sinks + recent cells stay */
 };
 
 WUR int quant_parse(const char *s, struct quant *ret, struct msg *m);
 /* Mean bits per value of the context's K and V, ranges and dropped tokens
- * included; @value_bits is what an exact value takes. */
+ * included; @value_bits is what an exact value takes. Not for QUANT_LADDER. */
 double quant_bits(const struct quant *q, uint32_t cells, uint32_t heads, uint32_t dim,
 		  uint32_t value_bits);
-/* One tensor of @cells rows [heads][dim], in place. Not for QUANT_DROP. */
+/* One tensor of @cells rows [heads][dim], in place. Not for QUANT_DROP and
+ * QUANT_LADDER. */
 void quant_tensor(const struct quant *q, float *x, uint32_t cells, uint32_t heads, uint32_t dim,
 		  bool v);
 /* How many cells stay; all but of QUANT_DROP. */
 uint32_t quant_cells(const struct quant *q, uint32_t cells);
-/* A copy of @kv as it would be read back. */
-WUR int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, struct msg *m);
+/* A copy of @kv as it would be read back, and its mean bits per value. */
+WUR int quant_kv(const struct quant *q, const struct kv *kv, struct kv **ret, double *ret_bits,
+		 struct msg *m);
 
 #endif
