@@ -245,7 +245,7 @@ static void chunks(struct bench *b, struct rng *r, bool must)
 		for (unsigned i = 0; i < 30 && codec_data_available(kinds[k]); i++) {
 			uint64_t x = rng_next(r);
 			unsigned c = cols[i % 10], eb = elem_bytes(elems[i / 10]);
-			size_t rows = 1 + 4096 / c + (x >> 8) % (1 + 60000 / c);
+			size_t rows = 1 + 4096 / c + (x >> 8) % (1 + test_rounds(60000) / c);
 			struct one o = { .kind = kinds[k], .odd = x >> 32 & 1 ? x >> 33 & 7 : 0 };
 
 			o.shape.elem = elems[i / 10];
