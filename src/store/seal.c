@@ -26,6 +26,7 @@
 #include "base/mem.h"
 #include "store/grant.h"
 #include "store/level.h"
+#include "store/recognise.h"
 #include "store/record.h"
 #include "store/seal.h"
 #include "store/seal_enc.h"
@@ -35,6 +36,7 @@ struct seal {
 	struct store *st;
 	struct node *node;   /* one reference */
 	struct stat sb;
+	struct recognise file;
 	struct layout *layout;
 	struct layout_chunk *chunks;
 	uint32_t n_chunks;
@@ -126,68 +128,18 @@ static void seal_unclaim(struct seal *s)
 
 /* ---- 2: layout ------------------------------------------------------------ */
 
-static int64_t layout_read(void *arg, void *buf, size_t len, uint64_t off)
+static int64_t read_plain(struct recognise *r, void *buf, size_t len, uint64_t off)
 {
-	struct seal *s = arg;
-
-	return io_pread(s->c->fd, buf, len, off);
-}
-
-static int64_t layout_read_beside(void *arg, const char *name, void *buf, size_t len)
-{
-	struct seal *s = arg;
-	struct node *dir;
-	char own[NAME_MAX + 1];
-	struct at at;
-	int64_t got;
-	int fd;
-
-	while (strncmp(name, "../", 3) == 0)
-		name += 3; /* config.json of vLLM lies above: searched upwards */
-	if (!node_where(s->st->nodes, s->node, &dir, own))
-		return -ENOENT;
-	got = -ENOENT;
-	for (int up = 0; up < 5 && got == -ENOENT; up++) {
-		struct node *parent;
-
-		if (node_at_child(s->st->nodes, dir, name, &at) < 0)
-			break;
-		fd = io_open_regular(at.dirfd, at.name, O_RDONLY, 0);
-		node_at_put(s->st->nodes, &at);
-		if (fd >= 0) {
-			got = io_pread(fd, buf, len, 0);
-			io_close(&fd);
-			break;
-		}
-		if (node_is_root(dir) || !node_where(s->st->nodes, dir, &parent, own))
-			break;
-		node_forget(s->st->nodes, dir, 1);
-		dir = parent;
-	}
-	node_forget(s->st->nodes, dir, 1);
-	return got;
+	return io_pread(container_of(r, struct seal, file)->c->fd, buf, len, off);
 }
 
 static int seal_layout(struct seal *s)
 {
-	char name[NAME_MAX + 1], declared[512], dir_path[PATH_MAX];
-	struct node *dir;
-	struct layout_input in = { .size_bytes = (uint64_t)s->sb.st_size, .read = layout_read,
-				   .read_beside = layout_read_beside, .arg = s };
-	char crc[256];
 	int r;
 
-	if (!node_where(s->st->nodes, s->node, &dir, name))
-		return -ESTALE;
-	node_path(s->st->nodes, dir, dir_path, sizeof(dir_path));
-	node_forget(s->st->nodes, dir, 1);
-	in.name = name;
-	in.dir = dir_path;
-	if (index_setting(s->st, s->node, "user.kvcache.layout", declared, sizeof(declared)))
-		in.declared = declared;
-	in.checksummed = store_getxattr(s->st, s->node, "user.vllm.kv_crc32c", crc,
-					sizeof(crc)) >= 0;
-	r = layout_recognise(&in, &s->layout);
+	s->file = (struct recognise) { .st = s->st, .node = s->node,
+				       .size = (uint64_t)s->sb.st_size, .read = read_plain };
+	r = recognise_layout(&s->file, &s->layout);
 	if (r == 0)
 		r = layout_cut(s->layout, SEAL_CHUNK_TARGET, SEAL_CHUNK_MAX, &s->chunks,
 			       &s->n_chunks);
