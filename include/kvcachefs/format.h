@@ -43,13 +43,16 @@
 
 enum kvfs_record_state {
 	KVFS_RECORD_PLAIN = 0,   /* the tree file holds the content */
-	KVFS_RECORD_SWITCHED = 1, /* the object counts; the tree file's data is still to be punched */
+	/* the object counts; the tree file is still to be cut to valid_bytes and its data
+	 * to be punched */
+	KVFS_RECORD_SWITCHED = 1,
 	KVFS_RECORD_SEALED = 2,  /* punched */
 };
 #define KVFS_RECORD_CTIME 0x01u   /* ctime_* is what the mount reports */
 #define KVFS_RECORD_MTIME 0x02u   /* mtime_* is to be put back after the punch */
 #define KVFS_RECORD_DAMAGED 0x04u /* a read found damage */
 #define KVFS_RECORD_OVERLAY 0x08u /* SEALED: data in the tree file override the object */
+#define KVFS_RECORD_DROPPED 0x20u /* tokens of what was written were dropped: see accept */
 #define KVFS_RECORD_EXTENTS 0x10u /* OVERLAY, no CTIME or MTIME: the seconds are these two */
 /* In mtime_sec the inode: XXH3, seed 0, over its number (u64), its time of birth (i64
  * seconds, u32 nanoseconds) and a u32 of 0. In ctime_sec its map: for each run of 4 KiB

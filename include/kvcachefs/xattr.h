@@ -30,6 +30,8 @@
 	  "levels that are there, each with its bytes on storage")                              \
 	X(ESTIMATE, "estimate", INFO, FILE, NOBODY, "TEXT",                                     \
 	  "levels, each with its expected quality")                                             \
+	X(POSITIONS, "positions", INFO, FILE, NOBODY, "TEXT",                                   \
+	  "token positions that the file holds, such as 0-3,128,200-255")                       \
 	X(TIER, "tier", INFO, FILE, NOBODY, "ssd|dram|copy",                                    \
 	  "fastest place of the content: storage, encoded or decoded copy in memory")           \
 	X(LOGICAL_BYTES, "logical_bytes", INFO, FILE, NOBODY, "BYTES", "size as written")       \
@@ -51,13 +53,15 @@
 	X(PIN, "pin", SETTING, FILE, OWNER, "FLAG", "never evict")                              \
 	X(PROFILE, "profile", SETTING, TREE, OWNER, "TEXT",                                     \
 	  "quality of each level as measured by the reader")                                    \
+	X(ACCEPT, "accept", SETTING, TREE, OWNER, "drop",                                       \
+	  "what its readers understand; drop: missing tokens; inherited by new files")          \
 	X(RECOMPUTE, "recompute", SETTING, TREE, OWNER, "SECONDS",                              \
 	  "what it costs to compute the content anew")                                          \
 	X(PREFETCH, "prefetch", ACTION, FILE, OWNER, "FLAG",                                    \
 	  "start bringing it into memory")                                                      \
 	X(MOVE, "move", ACTION, FILE, OWNER, "ssd|dram|copy", "bring it there and wait")        \
 	X(LEVEL, "level", ACTION, FILE, OWNER, "TEXT",                                          \
-	  "drop all layers above this level; reading shows what the next open gets")            \
+	  "drop all layers above this level, or tokens; reading shows what the next open gets") \
 	X(EVICT, "evict", ACTION, FILE, OWNER, "FLAG", "remove the file as a full store would") \
 	X(SEAL, "seal", ACTION, FILE, OWNER, "FLAG", "encode now and wait")                     \
 	X(UNSEAL, "unseal", ACTION, FILE, OWNER, "FLAG", "back to plain bytes")                 \

@@ -31,7 +31,9 @@
 	X(KVFS_EVETO, EOPNOTSUPP, "the file must stay exact: unknown layout, quantised, or a checksum beside it") \
 	X(KVFS_EGONE, EOPNOTSUPP, "the layers for that were dropped and cannot be brought back") \
 	X(KVFS_ECHANGED, EBUSY, "the file was changed since it was sealed") \
-	X(KVFS_ENOLAYERS, EOPNOTSUPP, "nothing in the file can be kept in layers")
+	X(KVFS_ENOLAYERS, EOPNOTSUPP, "nothing in the file can be kept in layers") \
+	X(KVFS_ENOACCEPT, EPERM, "its readers did not ask for it: user.kvcache.accept is not drop") \
+	X(KVFS_ENODROP, EOPNOTSUPP, "the file cannot lose tokens; user.kvcache.reason says why")
 
 #define KVFS_ERR_BASE 10000
 enum kvfs_err {

@@ -7,10 +7,12 @@
 #include "fs/xattr.h"
 
 #include <errno.h>
+#include <linux/limits.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/units.h"
+#include "codecs/drop.h"
 #include "layouts/layout.h"
 #include "policy/policy.h"
 
@@ -58,7 +60,7 @@ static int show_text(const char *s, struct sbuf *out)
 static void show_level(const struct ctx_info *i, unsigned n, struct sbuf *out)
 {
 	if (n == i->levels_max)
-		sbuf_adds(out, "exact");
+		sbuf_adds(out, i->dropped ? "drop" : "exact");
 	else
 		sbuf_addf(out, "%u", n - 1);
 }
@@ -78,6 +80,8 @@ static int show_estimate(const struct ctx_info *i, struct sbuf *out)
 {
 	bool any = false;
 
+	if (i->dropped)
+		return -ENODATA; /* nothing predicts what missing tokens cost */
 	for (unsigned n = 1; n < i->levels_max; n++) {
 		if (i->level_quality[n - 1] <= 0)
 			continue;
@@ -195,6 +199,13 @@ static int show_set(struct fs *fs, struct node *n, int id, struct sbuf *out)
 	return 0;
 }
 
+static int show_positions(struct fs *fs, struct node *n, struct sbuf *out)
+{
+	int r = store_positions(fs->st, n, out);
+
+	return r == 0 && out->len > XATTR_SIZE_MAX ? -E2BIG : r;
+}
+
 int xattr_show(struct fs *fs, struct node *n, int id, struct sbuf *out)
 {
 	const struct xattr_def *d = &xattr_table[id];
@@ -216,6 +227,8 @@ int xattr_show(struct fs *fs, struct node *n, int id, struct sbuf *out)
 		return r;
 	if (!S_ISREG(st.st_mode))
 		return -ENODATA;
+	if (id == KVCACHEFS_XATTR_ID_POSITIONS)
+		return show_positions(fs, n, out);
 	memset(&info, 0, sizeof(info));
 	r = store_info(fs->st, n, &info);
 	return r < 0 ? r : show_number(&info, id, out);
@@ -241,20 +254,34 @@ static int check_choice(const char *choices, const char *v)
 	return -EINVAL;
 }
 
+static int check_level(const char *v, struct sbuf *why)
+{
+	struct drop_params p;
+	uint64_t level;
+
+	if (strncmp(v, "drop:", 5) == 0)
+		return drop_parse(v + 5, &p) < 0 ?
+			       refuse(why, -EINVAL,
+				      "takes drop:METHOD:SHARE with window, knorm or keydiff "
+				      "and a share such as 0.25") :
+			       0;
+	if (strcmp(v, "exact") != 0 && units_parse_u64(v, 0, INFO_LEVELS_MAX - 1, &level) < 0)
+		return refuse(why, -EINVAL, "takes the number of a level, exact, or drop:METHOD:SHARE");
+	return 0;
+}
+
 static int check_text(int id, const char *v, size_t len, struct sbuf *why)
 {
 	double q[POLICY_LEVELS_MAX];
 	char text[256] = "";
-	uint64_t level;
 
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)v[i] < 0x20 || v[i] == 0x7f)
 			return refuse(why, -EINVAL, "it holds control characters");
 	if (id == KVCACHEFS_XATTR_ID_PROFILE && policy_profile_parse(v, q) < 0)
 		return refuse(why, -EINVAL, "takes level:quality,... such as 0:0.93,1:0.995");
-	if (id == KVCACHEFS_XATTR_ID_LEVEL && strcmp(v, "exact") != 0 &&
-	    units_parse_u64(v, 0, INFO_LEVELS_MAX - 1, &level) < 0)
-		return refuse(why, -EINVAL, "takes the number of a level, or exact");
+	if (id == KVCACHEFS_XATTR_ID_LEVEL)
+		return check_level(v, why);
 	if (id == KVCACHEFS_XATTR_ID_LAYOUT && layout_declared_check(v, text, sizeof(text)) < 0)
 		return refuse(why, -EINVAL, text);
 	return 0;

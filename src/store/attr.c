@@ -18,8 +18,11 @@ void attr_apply(const struct kvfs_record *rec, struct stat *sb)
 {
 	if (rec->state == KVFS_RECORD_PLAIN)
 		return;
-	if (rec->state == KVFS_RECORD_SWITCHED)
+	if (rec->state == KVFS_RECORD_SWITCHED) {
 		sb->st_blocks = 0; /* about to be punched */
+		if ((uint64_t)sb->st_size > rec->valid_bytes)
+			sb->st_size = (off_t)rec->valid_bytes; /* and cut */
+	}
 	sb->st_blocks += (blkcnt_t)rec->stored_blocks * (STORE_BLOCK / 512);
 	if (rec->flags & KVFS_RECORD_MTIME) {
 		sb->st_mtim.tv_sec = rec->mtime_sec;

@@ -62,6 +62,7 @@ struct ctx {
 	uint64_t size;        /* logical size while SEALED or OVERLAY */
 	unsigned serve_layers; /* level.c: that readers get, copies too; 0 nobody asked yet */
 	_Atomic bool cut_due; /* layers were dropped that somebody still uses; a hint without the gate */
+	bool pages_stale;     /* the kernel may have pages of what was there before: thin.c */
 	bool loaded;          /* accounted was set from the file */
 	bool unpunched;       /* found SWITCHED, with nobody under way to finish that */
 	bool punch_durable;   /* SEALED, punch and OVERLAY flag are known to be durable */

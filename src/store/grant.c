@@ -15,8 +15,10 @@
 #include "base/hash.h"
 #include "base/units.h"
 #include "store/level.h"
+#include "store/thin.h"
 
 #define QUALITY "user.kvcache.quality"
+#define ACCEPT "user.kvcache.accept"
 #define PROFILE "user.kvcache.profile"
 #define ALMOST 0.999999
 /* Checksums of the content that engines keep beside it. */
@@ -165,24 +167,29 @@ void grant_forget(struct store *st)
 
 void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid)
 {
+	static const char *const names[] = { QUALITY, ACCEPT };
+	bool any, none = true;
 	char value[32];
 	uint64_t age;
-	bool any;
 
 	if (known_none(st, node_ino(dir), &age))
 		return;
-	if (nearest(st, dir, uid, QUALITY, value, sizeof(value), &any)) {
-		if (fsetxattr(fd, QUALITY, value, strlen(value), XATTR_CREATE) < 0)
-			log_warn(st->log, "a new file does not get the quality of its directory: %s",
-				 strerror(errno)); /* and stays exact, or as the mount says */
-	} else if (!any) {
-		note_none(st, node_ino(dir), age);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		bool found = nearest(st, dir, uid, names[i], value, sizeof(value), &any);
+
+		none &= !any;
+		if (found && fsetxattr(fd, names[i], value, strlen(value), XATTR_CREATE) < 0)
+			log_warn(st->log, "a new file does not get %s of its directory: %s",
+				 names[i], strerror(errno)); /* and has less granted */
 	}
+	if (none)
+		note_none(st, node_ino(dir), age);
 }
 
 /* ---- vetoes ---------------------------------------------------------------- */
 
-/* The quality that a file keeps which has lost layers; 1 for all others. */
+/* The quality that a file keeps which has lost layers, 0 when it lost tokens; 1 for all
+ * others. */
 static double quality_left(struct store *st, struct node *n)
 {
 	double quality[POLICY_LEVELS_MAX], left = 1;
@@ -192,7 +199,9 @@ static double quality_left(struct store *st, struct node *n)
 	    ctx_get(st, node_ino(n), true, &c) < 0)
 		return 1;
 	if (ctx_enter(c) == 0) {
-		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0 && level_lossy(c)) {
+		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0 && thin_is(c)) {
+			left = 0;
+		} else if (level_lossy(c)) {
 			grant_qualities(st, n, c->obj, quality);
 			left = quality[level_stored(c) - 1];
 			left = left < ALMOST ? left : ALMOST; /* said to be as good: not exact */

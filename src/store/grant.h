@@ -21,7 +21,8 @@ WUR int grant_check(struct store *st, struct node *n, const struct layout *l);
 /* Quality of each level of @o, 0 where nothing is known; the top one has 1. */
 void grant_qualities(struct store *st, struct node *n, const struct object *o,
 		     double ret[POLICY_LEVELS_MAX]);
-/* The file just made in @dir, open as @fd, of owner @uid: it inherits. */
+/* The file just made in @dir, open as @fd, of owner @uid: it inherits this and what its
+ * readers accept. */
 void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid);
 /* Names or settings of directories changed: what was remembered of them is void. */
 void grant_forget(struct store *st);

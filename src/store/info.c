@@ -13,6 +13,7 @@
 #include "store/evict.h"
 #include "store/grant.h"
 #include "store/level.h"
+#include "store/thin.h"
 
 static const char *const counter_names[CNT_N_] = {
 #define X(id, name, help) name,
@@ -142,6 +143,7 @@ static void info_object(struct ctx *c, struct ctx_info *ret)
 	snprintf(ret->codec, sizeof(ret->codec), "%s", main_codec(c->obj));
 	ret->levels = level_stored(c);
 	ret->levels_max = c->obj->n_layers_max;
+	ret->dropped = thin_is(c);
 	ret->level_next = c->serve_layers ? c->serve_layers : ret->levels;
 	memcpy(ret->level_bytes, c->obj->level_bytes, sizeof(ret->level_bytes));
 }

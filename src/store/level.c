@@ -22,6 +22,7 @@
 #include "base/units.h"
 #include "store/grant.h"
 #include "store/record.h"
+#include "store/thin.h"
 
 /* ---- how many -------------------------------------------------------------- */
 
@@ -299,6 +300,8 @@ static int go(struct ctx *c, struct node *n, unsigned want)
 		return want ? -EAGAIN : 0;
 	if (r == 0)
 		r = ctx_object_locked(c);
+	if (r == 0 && !want && thin_is(c))
+		r = -KVFS_EGONE;
 	if (r < 0)
 		return r;
 	if (c->obj->n_layers_max == 1) {
@@ -343,20 +346,23 @@ static int set_level(struct ctx *c, struct node *n, unsigned want)
 
 int store_level(struct store *st, struct node *n, const char *level)
 {
+	struct drop_params p;
 	struct ctx *c;
-	unsigned want;
+	unsigned want = 0;
+	bool drop;
 	int r;
 
 	if (st->read_only)
 		return -EROFS;
 	if (!S_ISREG(node_type(n)))
 		return -EINVAL;
-	r = parse(level, &want);
+	drop = thin_parse(level, &p) == 0;
+	r = drop ? 0 : parse(level, &want);
 	if (r == 0)
 		r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
-	r = set_level(c, n, want);
+	r = drop ? thin_run(c, n, &p) : set_level(c, n, want);
 	r = damage_found(c, n, r);
 	if (r == 0)
 		level_settle(c, n);

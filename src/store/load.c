@@ -211,6 +211,8 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 		c->unpunched = rec.state == KVFS_RECORD_SWITCHED;
 	}
 	c->size = (uint64_t)sb.st_size;
+	if (rec.state == KVFS_RECORD_SWITCHED && rec.valid_bytes < c->size)
+		c->size = rec.valid_bytes; /* a cut is pending: thin.c */
 	return 0;
 }
 

@@ -290,7 +290,8 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		r = load(c, f);
 	}
 	if (r == 0) {
-		stale = level_pin_locked(c, f->node, f->writes);
+		stale = level_pin_locked(c, f->node, f->writes) || c->pages_stale;
+		c->pages_stale = false;
 		lock_acquire(&c->lock);
 		c->opens++;
 		c->writers += f->writes;

@@ -45,7 +45,9 @@ static bool flags_fit(const struct kvfs_record *r)
 	uint8_t known = KVFS_RECORD_CTIME | KVFS_RECORD_MTIME | KVFS_RECORD_DAMAGED;
 
 	if (r->version >= 2)
-		known |= KVFS_RECORD_OVERLAY | KVFS_RECORD_EXTENTS;
+		known |= KVFS_RECORD_OVERLAY | KVFS_RECORD_EXTENTS | KVFS_RECORD_DROPPED;
+	if ((r->flags & KVFS_RECORD_DROPPED) && r->state == KVFS_RECORD_PLAIN)
+		return false;
 	if ((r->flags & KVFS_RECORD_OVERLAY) && r->state != KVFS_RECORD_SEALED)
 		return false;
 	if ((r->flags & KVFS_RECORD_EXTENTS) &&

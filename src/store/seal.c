@@ -342,9 +342,9 @@ int seal_punch_locked(struct ctx *c)
 	r = commit_inode(c->st, c->fd);
 	if (r < 0)
 		return r;
-	if (fstat(c->fd, &sb) < 0)
-		return -errno;
-	r = trash_punch(c->fd, (uint64_t)sb.st_size);
+	r = trash_cut(c->st, c->fd, &rec, &sb);
+	if (r == 0)
+		r = trash_punch(c->fd, (uint64_t)sb.st_size);
 	if (r == 0)
 		r = FAULT_POINT("seal.punched");
 	if (r < 0)

@@ -12,6 +12,7 @@
 	X(ENCODED_BYTES, "encoded_bytes", "bytes that were encoded for storage")        \
 	X(RELAYERED, "relayered", "sealed files encoded anew, in layers")               \
 	X(LEVELS_DROPPED, "levels_dropped", "files that went to a lower level")         \
+	X(TOKENS_DROPPED, "tokens_dropped", "tokens that files lost by request")        \
 	X(FETCHED_BYTES, "fetched_bytes", "bytes of objects read from storage")         \
 	X(SEAL_CANCELED, "seal_canceled", "seals given up because the file was opened") \
 	X(SEAL_NOGAIN, "seal_nogain", "files left plain because sealing gains nothing") \

@@ -222,6 +222,7 @@ struct ctx_info {
 	char codec[48];        /* codec of most bytes, "none" when plain */
 	unsigned levels;       /* layers stored (1 when exact only, 0 plain) */
 	unsigned levels_max;   /* with those that were dropped */
+	bool dropped;          /* has lost tokens: its top level is what was left */
 	unsigned level_next;   /* layers that the next open gets; levels_max: exact */
 	uint64_t level_bytes[INFO_LEVELS_MAX];   /* on storage, of each level that is there */
 	double level_quality[INFO_LEVELS_MAX];   /* expected; 0: not known */
@@ -242,8 +243,14 @@ WUR int store_seal(struct store *st, struct node *n);
 /* Goes to a level, by its number or "exact", and drops the layers above it; seals or
  * re-layers first where that is needed. -KVFS_EEXACT, -KVFS_EVETO, -KVFS_EFLOOR;
  * -KVFS_EGONE upwards; -KVFS_ENOLAYERS; -EINVAL; else as store_seal. Who has the file
- * open keeps the level that he has; the room comes free when he is done. */
+ * open keeps the level that he has; the room comes free when he is done.
+ *
+ * "drop:METHOD:SHARE" (codecs/drop.h) leaves a file of only that share of the tokens,
+ * which is shorter; also -EBUSY while anybody has it open, -KVFS_ENOACCEPT,
+ * -KVFS_ENODROP. */
 WUR int store_level(struct store *st, struct node *n, const char *level);
+/* The token positions that the file holds, as ranges; -ENODATA where it tells none. */
+WUR int store_positions(struct store *st, struct node *n, struct sbuf *ret);
 /* Back to plain: the bytes as they read at the best level that is there. */
 WUR int store_unseal(struct store *st, struct node *n);
 WUR int store_pin(struct store *st, struct node *n, uid_t who, bool on); /* -EDQUOT over the user's share */

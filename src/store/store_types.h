@@ -289,6 +289,9 @@ void trash_name(uint64_t ino, char buf[24]);
 /* Punches a stand-in's data out up to the end of its last block, so that not
  * even a zeroed tail is left to be taken for an overlay. */
 WUR int trash_punch(int fd, uint64_t size);
+/* Before that: cuts the tree file to the size that a SWITCHED record says, durably, if it
+ * is longer (thin.c); *ret_sb is what it is now. */
+WUR int trash_cut(struct store *st, int fd, const struct kvfs_record *rec, struct stat *ret_sb);
 /* Says durably what is about to be done to object @id of @c, whose tree file is open. */
 WUR int trash_intent(struct ctx *c, enum intent_kind kind, const struct object_id *id);
 void trash_object_later(struct store *st, const struct object_id *id);

@@ -8,7 +8,7 @@
  *   trash/INO with other names   the rename never happened: drop the entry
  *   trash/INO alone              remove its object, then the entry
  *   intent whose record points to the object: the switch happened; finish the
- *                                punch (at once: the record says SWITCHED)
+ *                                cut and punch (at once: the record says SWITCHED)
  *   intent of a cut whose record does: cut what the record no longer counts
  *   intent whose record does not: the object is an orphan; remove it
  *   intent or entry whose file is not found: orphan.c decides after a walk
@@ -83,6 +83,22 @@ int trash_punch(int fd, uint64_t size)
 		      (off_t)round_up_u64(size, PUNCH_ALIGN)) < 0)
 		return -errno;
 	return 0;
+}
+
+int trash_cut(struct store *st, int fd, const struct kvfs_record *rec, struct stat *ret_sb)
+{
+	int r = 0;
+
+	if (fstat(fd, ret_sb) < 0)
+		return -errno;
+	if (rec->valid_bytes >= (uint64_t)ret_sb->st_size)
+		return 0;
+	if (ftruncate(fd, (off_t)rec->valid_bytes) < 0)
+		return -errno;
+	r = commit_inode(st, fd); /* before the record says that it is done */
+	if (r == 0 && fstat(fd, ret_sb) < 0)
+		r = -errno;
+	return r < 0 ? r : FAULT_POINT("thin.cut");
 }
 
 struct later {
@@ -254,9 +270,9 @@ static int recover_punch(struct store *st, int fd, struct kvfs_record *rec)
 	r = commit_inode(st, fd);
 	if (r < 0)
 		return r;
-	if (fstat(fd, &sb) < 0)
-		return -errno;
-	r = trash_punch(fd, (uint64_t)sb.st_size);
+	r = trash_cut(st, fd, rec, &sb);
+	if (r == 0)
+		r = trash_punch(fd, (uint64_t)sb.st_size);
 	if (r < 0)
 		return r;
 	r = FAULT_POINT("recover.punched");

@@ -61,7 +61,10 @@ Test(record, of_version_2_says_so)
 	cr_assert_eq(unpack(2, KVFS_RECORD_SEALED, both | KVFS_RECORD_MTIME, &r), -KVFS_EFORMAT);
 	cr_assert_eq(unpack(2, KVFS_RECORD_PLAIN, KVFS_RECORD_OVERLAY, &r), -KVFS_EFORMAT);
 	cr_assert_eq(unpack(2, KVFS_RECORD_SWITCHED, both, &r), -KVFS_EFORMAT);
-	cr_assert_eq(unpack(2, KVFS_RECORD_SEALED, 0x20, &r), -KVFS_EFORMAT);
+	cr_assert_eq(unpack(2, KVFS_RECORD_SWITCHED, KVFS_RECORD_DROPPED, &r), 0);
+	cr_assert_eq(unpack(2, KVFS_RECORD_PLAIN, KVFS_RECORD_DROPPED, &r), -KVFS_EFORMAT);
+	cr_assert_eq(unpack(1, KVFS_RECORD_SEALED, KVFS_RECORD_DROPPED, &r), -KVFS_EFORMAT);
+	cr_assert_eq(unpack(2, KVFS_RECORD_SEALED, 0x40, &r), -KVFS_EFORMAT);
 	cr_assert_eq(unpack(3, KVFS_RECORD_SEALED, 0, &r), -KVFS_EVERSION);
 }
 

@@ -81,7 +81,8 @@ static int punch_all(int fd, uint64_t size)
 	return 0;
 }
 
-/* Punches the data out and puts the mtime back, as sealing would have. */
+/* Cuts to the size of the object's content, punches the data out and puts the mtime
+ * back, as sealing would have. */
 static int finish_punch(struct file *x, const struct fsck *f)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT },
@@ -89,6 +90,12 @@ static int finish_punch(struct file *x, const struct fsck *f)
 	int fd = io_open_regular(AT_FDCWD, x->open_path, O_RDWR, 0);
 	int err = fd < 0 ? fd : 0;
 
+	/* dropped tokens: shorter than what was sealed */
+	if (!err && x->rec.valid_bytes < (uint64_t)x->st.st_size) {
+		x->st.st_size = (off_t)x->rec.valid_bytes;
+		if (ftruncate(fd, x->st.st_size) < 0)
+			err = -errno;
+	}
 	if (!err)
 		err = punch_all(fd, (uint64_t)x->st.st_size);
 	if (!err && futimens(fd, ts) < 0)
