@@ -22,7 +22,7 @@
  * the spread left to the entropy coder; per-channel statistics of keys from
  * KIVI (arXiv 2402.02750) and KVQuant (2401.18079); nesting from embedded
  * quantisation (Taubman, Marcellin, JPEG2000, 3.3); first tokens kept exact
- * after StreamingLLM (2309.17453). Bits taken out and put back in by PEXT and
+ * after StreamingLLM (2309.17453); rotary positions, RoFormer (2104.09864). Bits taken out and put back in by PEXT and
  * PDEP, the planes of the exact layer and the blocks are ours.
  *
  * Two codecs, which differ in layer 0 only: ladder-fix (DRAM) has codes of fixed
@@ -45,16 +45,18 @@
  *   3  u8    classes, 1..16
  *   4  u8    refinements, 1..6
  *   5  u8[6] b of each: 1, 2 or 4; 0 beyond; together at most 8
- *  11  u8    prediction, 0: z is a constant of its channel
+ *  11  u8    prediction: 0 z is a constant of its channel; z turns with the row, pairs
+ *            being channels 2i, 2i + 1 (1) or i, i + d/2 (2) of each head
  *  12  u32   columns: elements per row
  *  16  u16   row ranges that are not coded
  *  18  u16   first columns that are overlaid, transposed only
  *  20  u16   last columns that are overlaid, transposed only
- *  22  u16   0
+ *  22  u16   d: channels of a head, even, 2..512, a divisor of columns; 0 unless z turns
  *  24  u32   patches
  *  28  u32   escapes
  *  32  per class u8: how far k > 0 is drawn down and k < 0 up, in units of D
       per class u8: w, bits of its codes, 0..8
+ *      d/2 times u32: by how much each pair turns per row, in turns of 2^32
  *      per range: u32 first row, u32 rows; bit 31: all their elements are equal;
  *      ascending, without overlap
  *      per range: one element, or its rows as they are
@@ -76,6 +78,16 @@
  *      in bits [dm, dm + d).
  *   Ranges, overlaid columns and patches are exact at every level; the codes
  *   under overlaid columns and patches mean nothing.
+ *
+ * Turning means, for keys with rotary positions: (a, b) being z as stored of a pair
+ * and phi an angle, z of its channels is (a cos phi - b sin phi, a sin phi + b cos phi),
+ * in products x * y of (x * y + 2^14) >> 15 with cos and sin times 32767. It is first
+ * done with the angle of the group's first row in the chunk, then with that from
+ * there to the line's row. cos and sin of an angle are what ladder_cos_sin gives, or
+ * those of another turned on in the same products: of 2..8 rows, from those of
+ * one row less by one row; of a group, from those of the last one by 8 rows if it begins
+ * 8 rows behind, but in every 32nd group; of lines whose rows do not follow each
+ * other always their own.
  *
  * Layer of a refinement of b bits: per block, for s in 0..b-1, a byte per lane, line
  * 8/b s + m in bits [bm, bm + b).
@@ -123,6 +135,10 @@
 #define LADDER_MEAN_MAX 8191        /* |z| */
 #define LADDER_FILL 0x80000000u     /* bit of a range's row count */
 #define LADDER_SPREADS 19u          /* how finely the encoder tells channels apart */
+#define LADDER_HEAD_MAX 512u        /* channels of a head whose means turn */
+#define LADDER_WAVE (LADDER_HEAD_MAX + 64u)
+#define LADDER_TURN_ROWS 32u        /* rows and columns that turning is looked for in */
+#define LADDER_TURN_COLS 256u
 #define LADDER_STRIPS_MAX (LADDER_CHANNELS_MAX / 64)
 
 /* What encode may be told; codec_ops.encode takes ladder_defaults. */
@@ -134,6 +150,7 @@ struct ladder_opts {
 	/* By enum region_kind: log2 of D 2^B over the channels' geometric mean of
 	 * sigma, in 1/256. */
 	int16_t step_256[REGION_KINDS_];
+	int16_t turning_256; /* the same where means turn */
 };
 extern const struct ladder_opts ladder_defaults;
 
@@ -152,9 +169,11 @@ struct ladder_head {
 	uint32_t cols, rows, coded_rows, channels;
 	uint32_t n_ranges, first_cols, last_cols, n_patches, n_escapes;
 	uint8_t draw[LADDER_CLASSES_MAX];
+	uint8_t turn;  /* prediction */
+	uint16_t head; /* d */
 	uint8_t width[LADDER_CLASSES_MAX];
 	/* Places within layer 0. */
-	size_t at_ranges, at_rows, at_overlay, at_patches, at_class, at_mean, at_tail, at_codes;
+	size_t at_turns, at_ranges, at_rows, at_overlay, at_patches, at_class, at_mean, at_tail, at_codes;
 };
 
 /* What the encoder alone needs, by channel. */
@@ -162,8 +181,24 @@ struct ladder_stats {
 	int64_t sum[LADDER_CHANNELS_MAX];
 	double mean[LADDER_CHANNELS_MAX], square[LADDER_CHANNELS_MAX];
 	uint32_t count[LADDER_CHANNELS_MAX];
+	uint8_t spread[LADDER_CHANNELS_MAX];
 	uint32_t hist[LADDER_SPREADS][256];
+	float sample[LADDER_TURN_ROWS][LADDER_TURN_COLS];
 	uint32_t patches[LADDER_PATCHES_MAX + 512];
+};
+
+/* cos and sin by channel of a head, and of 64 more from its beginning. */
+struct ladder_wave {
+	int16_t c[LADDER_WAVE], s[LADDER_WAVE];
+} __attribute__((aligned(64)));
+
+struct ladder_turns {
+	uint32_t pair[LADDER_HEAD_MAX / 2]; /* turns per row */
+	struct ladder_wave base, eight;     /* of the group at hand; of 8 rows */
+	struct ladder_wave line[LADDER_LINES];
+	bool even;                          /* line is that of rows one after the other */
+	uint32_t row, groups;               /* first row of the group; groups so far */
+	int16_t z[LADDER_LINES][LADDER_LANES] __attribute__((aligned(64)));
 };
 
 /* 64-byte aligned; buffers of one thread. Lists have room for one block more. */
@@ -173,6 +208,7 @@ struct ladder_scratch {
 	uint16_t zeros[LADDER_ZEROS_MAX + 1024] __attribute__((aligned(64)));
 	int16_t escapes[LADDER_ESCAPES_MAX + 1024] __attribute__((aligned(64)));
 	uint8_t plane[LADDER_ZEROS_MAX + 1024];
+	struct ladder_turns turns;
 	struct ladder_range ranges[LADDER_RANGES_MAX];
 	int16_t mean[LADDER_CHANNELS_MAX];
 	uint8_t class[LADDER_CHANNELS_MAX];
@@ -225,8 +261,8 @@ struct ladder_walk {
 	bool plain;
 };
 /* @plain: without descriptors; only lanes is set in them. */
-void ladder_walk_init(struct ladder_walk *w, const struct ladder_head *h, struct ladder_scratch *s,
-		      bool plain);
+void ladder_walk_init(struct ladder_walk *w, const struct ladder_kern *k,
+		      const struct ladder_head *h, struct ladder_scratch *s, bool plain);
 /* The next block; false at the end. */
 bool ladder_walk_next(struct ladder_walk *w);
 /* Bytes per class and of a layer of @bits, over all blocks; and for fix. */
@@ -237,6 +273,23 @@ struct ladder_sizes {
 };
 void ladder_sizes_of(const struct ladder_head *h, const struct ladder_scratch *s,
 		     struct ladder_sizes *ret);
+
+/* Sets z of the walk's block. */
+void ladder_walk_means(const struct ladder_kern *k, const struct ladder_walk *w,
+		       struct ladder_block *b);
+
+/* ---- ladder_turn.c ------------------------------------------------------- */
+
+/* Turns of the pairs are set: before the first group. */
+void ladder_turns_init(struct ladder_turns *t, const struct ladder_kern *k,
+		       const struct ladder_head *h);
+/* cos and sin of phase / 2^32 turns, times 32767, rounded. */
+void ladder_cos_sin(uint32_t phase, int16_t *c, int16_t *s);
+/* Goes to the group of n rows. */
+void ladder_turns_group(struct ladder_turns *t, const struct ladder_kern *k,
+			const struct ladder_head *h, const uint32_t row[], unsigned n);
+/* The other channel of a pair; *ret_sign: of its sine's part in the first's z. */
+uint32_t ladder_turn_partner(const struct ladder_head *h, uint32_t channel, int *ret_sign);
 
 /* ---- ladder_io.c --------------------------------------------------------- */
 
@@ -321,13 +374,23 @@ WUR int ladder_codes_out_close(struct codec_ctx *ctx, struct ladder_scratch *s,
 WUR int ladder_measure(struct codec_ctx *ctx, struct ladder_scratch *s,
 		       const struct chunk_shape *shape, const struct ladder_opts *opts,
 		       const uint8_t *src, size_t len, struct ladder_head *h);
-/* The part of it that needs step, means and spreads (in s->class, which it turns
- * into classes): classes, widths, centroids. (ladder_classes.c) */
+/* Whether means turn with the rows: sets turn, head and s->turns.pair. The bits per
+ * value that it saves, in 1/256; 0 when not. (ladder_turning.c) */
+int ladder_turning_find(struct ladder_scratch *s, const struct chunk_shape *shape,
+			const uint8_t *src, struct ladder_head *h);
+/* Turning means of all channels, in cells. */
+void ladder_turning_means(const struct ladder_kern *k, struct ladder_scratch *s,
+			  const uint8_t *src, const struct ladder_head *h);
+/* The part of it that needs step, means and spreads: classes, widths, centroids. (ladder_classes.c) */
 void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const uint8_t *src,
 		    struct ladder_head *h);
 /* The walk's block: patterns, counts, and in skip the lanes that are overlaid or
  * have no element. */
 void ladder_block_load(const struct ladder_walk *w, const uint8_t *src, struct ladder_block *b);
+/* A mean as z. */
+int16_t ladder_mean_limit(double z);
+/* t -= z; 0 where there is no value. */
+void ladder_block_centre(struct ladder_block *b);
 
 /* ---- ladder_encode.c, ladder_decode.c ------------------------------------ */
 

@@ -28,12 +28,12 @@ static void hist_add(struct ladder_scratch *s, const struct ladder_walk *w,
 	for (unsigned j = 0; j < LADDER_LINES; j++)
 		for (unsigned l = 0; l < b->count[j]; l++) {
 			uint32_t c = w->first_channel + (w->own_channels ? l : 0);
-			int d = b->t[j][l] - s->mean[c], k = (d + (1 << v->shift >> 1)) >> v->shift;
-			struct centroid *at = &centre[s->class[c]];
+			int d = b->t[j][l], k = (d + (1 << v->shift >> 1)) >> v->shift;
+			struct centroid *at = &centre[s->stats->spread[c]];
 
 			if (b->skip[j] >> l & 1)
 				continue;
-			s->stats->hist[s->class[c]][k < -128 ? 0 : k > 127 ? 255 : k + 128]++;
+			s->stats->hist[s->stats->spread[c]][k < -128 ? 0 : k > 127 ? 255 : k + 128]++;
 			d -= k * (1 << v->shift);
 			at->sum += k < 0 ? -d : k > 0 ? d : 0;
 			at->n += k != 0;
@@ -152,7 +152,7 @@ static void classes_join(struct ladder_scratch *s, struct ladder_head *h,
 		h->draw[i] = draw_of(&centre[i]);
 	}
 	for (uint32_t c = 0; c < h->channels; c++)
-		s->class[c] = map[s->class[c]];
+		s->class[c] = map[s->stats->spread[c]];
 }
 
 void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const uint8_t *src,
@@ -167,13 +167,15 @@ void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const
 	if (h->coded_rows * h->cols < HIST_MIN * 512)
 		part = 1;
 	memset(s->stats->hist, 0, sizeof(s->stats->hist));
-	ladder_walk_init(&w, h, s, true);
+	ladder_walk_init(&w, k, h, s, false);
 	while (ladder_walk_next(&w)) {
 		i++;
-		if ((i + i / 61) % part) /* not the same strips always */
-			continue;
+		if (h->turn ? (w.coded - 1) / 8 % part : (i + i / 61) % part)
+			continue; /* whole groups, or not the same strips always */
 		ladder_block_load(&w, src, &s->block);
 		k->cells(&v, &s->block);
+		ladder_walk_means(k, &w, &s->block);
+		ladder_block_centre(&s->block);
 		hist_add(s, &w, &coarse, centre);
 	}
 	classes_join(s, h, centre, part);

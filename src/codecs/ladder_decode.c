@@ -118,8 +118,6 @@ static void aim_block(struct dec *d, const struct ladder_walk *w)
 		b->to[j] = d->h.eb == 2 && w->count[j] == 64 ? d->dst + (size_t)w->at[j] * 2
 							     : (uint8_t *)b->pat[j];
 	}
-	b->z = w->d->z;
-	b->z_step = 0;
 }
 
 /* A line of f32: the pattern above what the exact layer has, or the middle. */
@@ -159,12 +157,13 @@ static int decode_blocks(struct dec *d)
 	d->more.escapes = d->s->escapes;
 	d->escapes_end = d->s->escapes + d->h.n_escapes;
 	memcpy(d->more.bits, d->h.bits, sizeof(d->h.bits));
-	ladder_walk_init(&w, &d->h, d->s, false);
+	ladder_walk_init(&w, d->ctx->ladder_kern, &d->h, d->s, false);
 	while (ladder_walk_next(&w)) {
 		int r;
 
 		ladder_codes_get(d->ctx, &w, &d->codes);
 		aim_block(d, &w);
+		ladder_walk_means(d->ctx->ladder_kern, &w, &d->s->block);
 		r = get_block(d, &v, w.d);
 		if (r < 0)
 			return r;
@@ -229,7 +228,7 @@ int ladder_transcode(struct codec_ctx *ctx, bool huf, const void *src, size_t sr
 	if (r < 0)
 		return r;
 	memcpy(to->buf, src, h.at_codes);
-	ladder_walk_init(&w, &h, s, false);
+	ladder_walk_init(&w, ctx->ladder_kern, &h, s, false);
 	while (r == 0 && ladder_walk_next(&w)) {
 		ladder_codes_get(ctx, &w, &codes);
 		r = ladder_codes_put(ctx, s, w.d, &out);

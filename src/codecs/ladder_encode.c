@@ -71,8 +71,6 @@ static int put_block(struct enc *e, const struct ladder_level *v, const struct l
 	int r;
 
 	k->cells(v, b);
-	b->z = d->z;
-	b->z_step = 0;
 	k->centre(v, b);
 	for (unsigned i = e->h.n_bits; i-- > 0; low += e->h.bits[i]) {
 		uint8_t *at = ladder_out_get(&e->refine[i], 64 * 8);
@@ -94,9 +92,10 @@ static int put_blocks(struct enc *e)
 	struct ladder_walk w;
 	int r = 0;
 
-	ladder_walk_init(&w, &e->h, e->s, false);
+	ladder_walk_init(&w, e->ctx->ladder_kern, &e->h, e->s, false);
 	while (r == 0 && ladder_walk_next(&w)) {
 		ladder_block_load(&w, e->src, &e->s->block);
+		ladder_walk_means(e->ctx->ladder_kern, &w, &e->s->block);
 		r = put_block(e, &v, w.d);
 	}
 	return r;
@@ -111,7 +110,7 @@ static int put_lower(struct enc *e, bool *ret_equal)
 	*ret_equal = e->h.eb == 4;
 	if (e->h.eb != 4)
 		return 0;
-	ladder_walk_init(&w, &e->h, e->s, true);
+	ladder_walk_init(&w, e->ctx->ladder_kern, &e->h, e->s, true);
 	while (ladder_walk_next(&w))
 		for (unsigned j = 0; j < LADDER_LINES; j++) {
 			const uint8_t *p = e->src + (size_t)w.at[j] * 4;

@@ -61,7 +61,8 @@ void ladder_head_places(struct ladder_head *h, size_t row_bytes)
 {
 	size_t over = (size_t)h->rows * (h->first_cols + h->last_cols) * h->eb;
 
-	h->at_ranges = LADDER_HEAD + 2u * h->n_classes;
+	h->at_turns = LADDER_HEAD + 2u * h->n_classes;
+	h->at_ranges = h->at_turns + 2u * h->head;
 	h->at_rows = h->at_ranges + 8u * h->n_ranges;
 	h->at_overlay = h->at_rows + row_bytes;
 	h->at_patches = h->at_overlay + over;
@@ -115,10 +116,14 @@ void ladder_head_write(const struct ladder_head *h, const struct ladder_scratch 
 	le16_put(dst + 16, (uint16_t)h->n_ranges);
 	le16_put(dst + 18, (uint16_t)h->first_cols);
 	le16_put(dst + 20, (uint16_t)h->last_cols);
+	dst[11] = h->turn;
+	le16_put(dst + 22, h->head);
 	le32_put(dst + 24, h->n_patches);
 	le32_put(dst + 28, h->n_escapes);
 	memcpy(dst + LADDER_HEAD, h->draw, h->n_classes);
-	memcpy(dst + h->at_ranges - h->n_classes, h->width, h->n_classes);
+	memcpy(dst + h->at_turns - h->n_classes, h->width, h->n_classes);
+	for (unsigned i = 0; i < h->head / 2u; i++)
+		le32_put(dst + h->at_turns + 4 * i, s->turns.pair[i]);
 	for (uint32_t i = 0; i < h->n_ranges; i++) {
 		const struct ladder_range *r = &s->ranges[i];
 
@@ -172,8 +177,13 @@ static bool read_fixed(struct ladder_head *h, const uint8_t *src, size_t len)
 	h->last_cols = le16_get(src + 20);
 	h->n_patches = le32_get(src + 24);
 	h->n_escapes = le32_get(src + 28);
-	if (src[1] > 1 || src[11] || le16_get(src + 22) || !read_bits(h, src) ||
-	    !ladder_head_shape(h, len))
+	h->turn = src[11];
+	h->head = le16_get(src + 22);
+	if (src[1] > 1 || !read_bits(h, src) || !ladder_head_shape(h, len))
+		return false;
+	if (h->turn ? h->turn > 2 || h->transposed || h->head < 2 || h->head > LADDER_HEAD_MAX ||
+				h->head % 2 || h->cols % h->head
+		    : h->head != 0)
 		return false;
 	return h->e >= (h->elem == ELEM_F16 ? -40 : -100) && h->e <= (h->elem == ELEM_F16 ? 0 : 100) &&
 	       h->n_classes >= 1 && h->n_classes <= LADDER_CLASSES_MAX &&
@@ -232,7 +242,7 @@ int ladder_head_read(struct ladder_scratch *s, const uint8_t *src, size_t src_le
 		return -KVFS_ECODEC;
 	memcpy(h->draw, src + LADDER_HEAD, h->n_classes);
 	for (unsigned i = 0; i < h->n_classes; i++) {
-		h->width[i] = src[h->at_ranges - h->n_classes + i];
+		h->width[i] = src[h->at_turns - h->n_classes + i];
 		if (h->width[i] > 8)
 			return -KVFS_ECODEC;
 	}
@@ -244,6 +254,8 @@ int ladder_head_read(struct ladder_scratch *s, const uint8_t *src, size_t src_le
 	}
 	if (h->channels & 1 && src[h->at_mean - 1] >> 4)
 		return -KVFS_ECODEC;
+	for (unsigned i = 0; i < h->head / 2u; i++)
+		s->turns.pair[i] = le32_get(src + h->at_turns + 4 * i);
 	return 0;
 }
 

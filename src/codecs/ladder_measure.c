@@ -24,10 +24,11 @@ const struct ladder_opts ladder_defaults = {
 	.n_bits = 2,
 	.bits = { 2, 4 },
 	.sinks = 4,
-	/* D0 / sigma as measured on caches of two models: 1.4 for K, 1.8 for V; the
-	 * least loss of attention at equal size. */
-	.step_256 = { [REGION_OPAQUE] = 174, [REGION_K] = 124, [REGION_V] = 217,
+	/* D0 / sigma as measured on caches of two models: 1.4 for K, 1.6 when its means
+	 * turn, 2.0 for V: the least loss of attention at equal size. */
+	.step_256 = { [REGION_OPAQUE] = 174, [REGION_K] = 124, [REGION_V] = 256,
 		      [REGION_KV] = 174 },
+	.turning_256 = 174,
 };
 
 /* log2 in 1/256 of a positive, normal number. */
@@ -228,8 +229,8 @@ static void step_add(struct ladder_scratch *s, const struct ladder_walk *w, bool
 	}
 }
 
-/* e from the geometric mean of the channels' spreads. */
-static bool step_choose(struct ladder_scratch *s, struct ladder_head *h, int step_256)
+/* e from the geometric mean of the channels' spreads, times 2^(add / 256). */
+static bool step_choose(struct ladder_scratch *s, struct ladder_head *h, int add_256)
 {
 	int64_t logs = 0, n = 0, e;
 	unsigned bits = 0;
@@ -250,14 +251,15 @@ static bool step_choose(struct ladder_scratch *s, struct ladder_head *h, int ste
 		return false;
 	for (unsigned i = 0; i < h->n_bits; i++)
 		bits += h->bits[i];
-	e = logs / (2 * n) + step_256;
+	e = logs / (2 * n) + add_256;
 	e = ((e + 128) >> 8) - (int64_t)bits;
 	h->e = (int8_t)e;
 	return h->elem == ELEM_F16 ? e >= -40 && e <= 0 : e >= -100 && e <= 100;
 }
 
-static bool find_step(struct ladder_scratch *s, struct ladder_head *h, int step_256,
-		      const uint8_t *src)
+/* What the step is taken from: a sample of the chunk. */
+static void step_sample(struct ladder_scratch *s, const struct ladder_kern *k,
+			const struct ladder_head *h, const uint8_t *src)
 {
 	uint32_t groups = h->transposed ? (h->cols + 511) / 512 : (h->coded_rows + 7) / 8;
 	uint32_t every = groups > STEP_BLOCKS ? groups / STEP_BLOCKS : 1;
@@ -266,14 +268,24 @@ static bool find_step(struct ladder_scratch *s, struct ladder_head *h, int step_
 	memset(s->stats->mean, 0, h->channels * sizeof(s->stats->mean[0]));
 	memset(s->stats->square, 0, h->channels * sizeof(s->stats->square[0]));
 	memset(s->stats->count, 0, h->channels * sizeof(s->stats->count[0]));
-	ladder_walk_init(&w, h, s, true);
+	ladder_walk_init(&w, k, h, s, true);
 	while (ladder_walk_next(&w)) {
 		if ((h->transposed ? w.piece - 1 : (w.coded - 1) / 8) % every)
 			continue;
 		ladder_block_load(&w, src, &s->block);
 		step_add(s, &w, h->elem == ELEM_F16);
 	}
-	return step_choose(s, h, step_256);
+}
+
+static bool find_step(struct ladder_scratch *s, const struct ladder_kern *k,
+		      const struct chunk_shape *shape, const struct ladder_opts *o,
+		      const uint8_t *src, struct ladder_head *h)
+{
+	int step = o->step_256[shape->kind % REGION_KINDS_], gain;
+
+	step_sample(s, k, h, src);
+	gain = ladder_turning_find(s, shape, src, h);
+	return step_choose(s, h, h->turn ? o->turning_256 - gain : step);
 }
 
 /* ---- means and spreads --------------------------------------------------- */
@@ -321,8 +333,21 @@ static int patch_order(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static bool find_means(const struct ladder_kern *k, struct ladder_scratch *s,
-		       struct ladder_head *h, const uint8_t *src)
+void ladder_block_centre(struct ladder_block *b)
+{
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		const int16_t *z = b->z + j * b->z_step;
+
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			b->t[j][l] = (int16_t)(b->t[j][l] - z[l]);
+		for (uint64_t m = b->skip[j]; m; m &= m - 1)
+			b->t[j][__builtin_ctzll(m)] = 0;
+	}
+}
+
+/* Sums of the cells, less turning means, by channel; and patches. */
+static bool find_sums(const struct ladder_kern *k, struct ladder_scratch *s,
+		      struct ladder_head *h, const uint8_t *src)
 {
 	struct ladder_level v = ladder_level_of(h, 0);
 	uint64_t before[LADDER_LINES];
@@ -331,7 +356,7 @@ static bool find_means(const struct ladder_kern *k, struct ladder_scratch *s,
 	memset(s->stats->sum, 0, h->channels * sizeof(s->stats->sum[0]));
 	memset(s->stats->square, 0, h->channels * sizeof(s->stats->square[0]));
 	memset(s->stats->count, 0, h->channels * sizeof(s->stats->count[0]));
-	ladder_walk_init(&w, h, s, true);
+	ladder_walk_init(&w, k, h, s, !h->turn);
 	while (ladder_walk_next(&w)) {
 		ladder_block_load(&w, src, &s->block);
 		memcpy(before, s->block.skip, sizeof(before));
@@ -339,11 +364,22 @@ static bool find_means(const struct ladder_kern *k, struct ladder_scratch *s,
 		if (memcmp(before, s->block.skip, sizeof(before)) != 0 &&
 		    !patches_add(h, s, &w, before))
 			return false;
+		if (h->turn) {
+			ladder_walk_means(k, &w, &s->block);
+			ladder_block_centre(&s->block);
+		}
 		stats_add(s, &w);
 	}
 	if (h->n_patches)
 		qsort(s->stats->patches, h->n_patches, sizeof(s->stats->patches[0]), patch_order);
 	return true;
+}
+
+int16_t ladder_mean_limit(double z)
+{
+	return (int16_t)(z < -LADDER_MEAN_MAX ? -LADDER_MEAN_MAX
+			 : z > LADDER_MEAN_MAX ? LADDER_MEAN_MAX
+					       : z + (z < 0 ? -0.5 : 0.5));
 }
 
 /* z, and how wide the channel is: its spread class, 0..LADDER_SPREADS - 1. */
@@ -356,15 +392,14 @@ static void find_spreads(struct ladder_scratch *s, const struct ladder_head *h)
 	for (uint32_t c = 0; c < h->channels; c++) {
 		double n = s->stats->count[c] ? s->stats->count[c] : 1, mean = (double)s->stats->sum[c] / n;
 		double var = s->stats->square[c] / n - mean * mean;
-		int z = (int)(mean + (mean < 0 ? -0.5 : 0.5)), spread = SPREAD_MIN;
+		int spread = SPREAD_MIN;
 
 		if (var > 1e-3)
 			spread = (log2_256(var) + 128) / 256 - 2 * bits;
 		spread -= SPREAD_MIN;
-		s->mean[c] = (int16_t)(z < -LADDER_MEAN_MAX  ? -LADDER_MEAN_MAX
-				       : z > LADDER_MEAN_MAX ? LADDER_MEAN_MAX
-							     : z);
-		s->class[c] = (uint8_t)(spread < 0 ? 0
+		if (!h->turn)
+			s->mean[c] = ladder_mean_limit(mean);
+		s->stats->spread[c] = (uint8_t)(spread < 0 ? 0
 					: spread >= (int)LADDER_SPREADS ? (int)LADDER_SPREADS - 1
 									: spread);
 	}
@@ -383,8 +418,14 @@ int ladder_measure(struct codec_ctx *ctx, struct ladder_scratch *s,
 		return -KVFS_ENOGAIN;
 	h->cols = shape->row_bytes / eb;
 	if (!ladder_head_shape(h, len) || !find_ranges(h, s, shape, opts, src) ||
-	    !find_step(s, h, opts->step_256[shape->kind % REGION_KINDS_], src) ||
-	    !find_means(ctx->ladder_kern, s, h, src))
+	    !find_step(s, ctx->ladder_kern, shape, opts, src, h))
+		return -KVFS_ENOGAIN;
+	h->n_classes = 1; /* until they are chosen: one without codes */
+	memset(s->class, 0, h->channels);
+	memset(s->mean, 0, h->channels * sizeof(s->mean[0]));
+	if (h->turn)
+		ladder_turning_means(ctx->ladder_kern, s, src, h);
+	if (!find_sums(ctx->ladder_kern, s, h, src))
 		return -KVFS_ENOGAIN;
 	find_spreads(s, h);
 	ladder_classes(ctx->ladder_kern, s, src, h);

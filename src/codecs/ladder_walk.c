@@ -28,6 +28,12 @@ static void desc_make(const struct ladder_head *h, const struct ladder_scratch *
 		unsigned w = h->width[s->class[c]];
 
 		d->z[l] = s->mean[c];
+		if (h->turn) {
+			int sign;
+			uint32_t other = ladder_turn_partner(h, c, &sign);
+
+			d->other[l] = (int16_t)(sign * s->mean[other]);
+		}
 		d->draw[l] = h->draw[s->class[c]];
 		if (w == 0)
 			continue;
@@ -59,9 +65,11 @@ static void desc_cut(const struct ladder_desc *d, unsigned lanes, struct ladder_
 		to->escape[l] = 255;
 }
 
-void ladder_walk_init(struct ladder_walk *w, const struct ladder_head *h, struct ladder_scratch *s,
-		      bool plain)
+void ladder_walk_init(struct ladder_walk *w, const struct ladder_kern *k,
+		      const struct ladder_head *h, struct ladder_scratch *s, bool plain)
 {
+	if (h->turn && !plain)
+		ladder_turns_init(&s->turns, k, h);
 	*w = (struct ladder_walk){ .h = h, .s = s, .plain = plain, .own_channels = !h->transposed };
 	if (h->transposed || plain)
 		return;
@@ -141,6 +149,25 @@ static bool next_in_rows(struct ladder_walk *w)
 bool ladder_walk_next(struct ladder_walk *w)
 {
 	return w->h->transposed ? next_in_rows(w) : next_in_columns(w);
+}
+
+void ladder_walk_means(const struct ladder_kern *k, const struct ladder_walk *w,
+		       struct ladder_block *b)
+{
+	struct ladder_turns *t = &w->s->turns;
+	uint32_t at;
+
+	b->z = w->d->z;
+	b->z_step = 0;
+	if (!w->h->turn)
+		return;
+	if (w->strip == 1) /* the first of a group */
+		ladder_turns_group(t, k, w->h, w->group, w->n_group);
+	at = w->first_channel % w->h->head;
+	k->means(w->d, t->base.c + at, t->base.s + at, t->line[0].c + at, t->line[0].s + at,
+		 sizeof(t->line[0]), t->z[0]);
+	b->z = t->z[0];
+	b->z_step = LADDER_LANES;
 }
 
 void ladder_sizes_of(const struct ladder_head *h, const struct ladder_scratch *s,

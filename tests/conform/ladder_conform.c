@@ -25,7 +25,7 @@ struct bench {
 	uint8_t *src_end, *dst_end, *ref;
 	uint8_t *enc_end[LAYERS], *buf[2][LAYERS]; /* by packing */
 	size_t len[2][LAYERS];
-	size_t cases, encoded;
+	size_t cases, encoded, turning;
 };
 
 struct one {
@@ -33,6 +33,7 @@ struct one {
 	enum codec_data kind;
 	size_t len;
 	unsigned odd; /* what is put into the data */
+	bool turning; /* means that turn with the rows */
 };
 
 static const unsigned ids[2] = { CODEC_LADDER_HUF, CODEC_LADDER_FIX };
@@ -214,6 +215,34 @@ static void make_odd(const struct one *o, uint8_t *p, struct rng *r)
 	}
 }
 
+/* Adds means that turn as rotary positions do, some as another base would have it. */
+static void make_turning(const struct one *o, uint8_t *p)
+{
+	unsigned eb = elem_bytes(o->shape.elem), cols = o->shape.row_bytes / eb;
+	unsigned d = o->shape.head_bytes / eb;
+	size_t n = o->len / eb / cols * cols;
+
+	if (!o->turning || o->shape.elem == ELEM_F16 || cols % d)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		unsigned at = (unsigned)(i % cols % d), pair = o->odd & 1 ? at / 2 : at % (d / 2);
+		bool second = o->odd & 1 ? at & 1 : at >= d / 2;
+		double w = pow(o->odd & 2 ? 10000 : 500000, -2.0 * pair / d);
+		double phi = w * (double)(i / cols) + pair;
+		float x = value(o->shape.elem, p + i * eb);
+		uint32_t bits;
+
+		if (!isfinite(x))
+			continue;
+		x += (float)((second ? sin(phi) : cos(phi)) * (1 + pair % 4));
+		memcpy(&bits, &x, 4);
+		if (eb == 4)
+			le32_put(p + i * 4, bits);
+		else
+			le16_put(p + i * 2, (uint16_t)((bits + 0x8000) >> 16));
+	}
+}
+
 static void one_case(struct bench *b, const struct one *o, uint64_t seed)
 {
 	uint8_t *src = b->src_end - o->len;
@@ -221,11 +250,13 @@ static void one_case(struct bench *b, const struct one *o, uint64_t seed)
 	struct rng r = { seed };
 
 	codec_data_fill(o->kind, o->shape.elem, o->shape.row_bytes / eb, seed, src, o->len);
+	make_turning(o, src);
 	make_odd(o, src, &r);
 	b->cases++;
 	if (!encode_all(b, o, 0, src) || !encode_all(b, o, 1, src))
 		return; /* one of them may shrink too little where the other does enough */
 	b->encoded++;
+	b->turning += b->buf[0][0][11] != 0;
 	for (unsigned n_in = 1; n_in <= LAYERS; n_in++) {
 		decode_all(b, o, n_in, src);
 		check_level(b, o, n_in, src);
@@ -235,7 +266,7 @@ static void one_case(struct bench *b, const struct one *o, uint64_t seed)
 
 static void chunks(struct bench *b, struct rng *r, bool must)
 {
-	static const uint32_t cols[] = { 8, 16, 40, 64, 100, 128, 256, 600, 1024, 1030 };
+	static const uint32_t cols[] = { 8, 16, 40, 64, 100, 128, 192, 256, 1024, 1030 };
 	static const enum codec_data kinds[] = { DATA_GAUSSIAN, DATA_TRANSPOSED, DATA_HALF_ZERO,
 						 DATA_SPECIAL, DATA_DENORMAL, DATA_ROWS,
 						 DATA_RANDOM, DATA_REAL };
@@ -251,11 +282,14 @@ static void chunks(struct bench *b, struct rng *r, bool must)
 			o.shape.elem = elems[i / 10];
 			o.shape.row_bytes = c * eb;
 			o.shape.transposed = kinds[k] == DATA_TRANSPOSED || x >> 40 & 1;
+			o.turning = x >> 48 & 1;
+			o.shape.kind = o.turning ? REGION_K : x >> 49 & 3;
+			o.shape.head_bytes = (x >> 51 & 1 ? 64 : 32) * eb;
 			o.shape.first_row = x >> 41 & 1 ? 0 : 1000;
 			o.len = rows * c * eb + (x >> 42 & 1 ? (x >> 43) % (c * eb) : 0);
 			one_case(b, &o, x);
 		}
-	CHECK(!must || b->encoded > b->cases / 4);
+	CHECK(!must || (b->encoded > b->cases / 4 && b->turning > b->cases / 20));
 }
 
 /* Every finite pattern with every step comes back. */
@@ -333,7 +367,8 @@ int main(int argc, char **argv)
 		patterns(&b, v, ELEM_F16);
 	}
 	chunks(&b, &r, argc == 1);
-	printf("%zu cases, %zu encoded, %u versions\n", b.cases, b.encoded, b.kit.n);
+	printf("%zu cases, %zu encoded, %zu with turning means, %u versions\n", b.cases, b.encoded,
+	       b.turning, b.kit.n);
 	codec_kit_fini(&b.kit);
 	for (unsigned i = 0; i < LAYERS; i++)
 		for (unsigned p = 0; p < 2; p++)

@@ -491,6 +491,36 @@ static size_t exact_avx2(const struct ladder_level *v, const struct ladder_desc 
 		       : exact_of(v, d, more, bits, zeros, b, false, ANY);
 }
 
+/* ---- turning means ------------------------------------------------------- */
+
+static void turn_avx2(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
+{
+	for (unsigned l = 0; l < n; l += 16) {
+		__m256i x = load(c + l), y = load(s + l), a = load(dc + l), b = load(ds + l);
+
+		store(c + l, _mm256_sub_epi16(_mm256_mulhrs_epi16(x, a), _mm256_mulhrs_epi16(y, b)));
+		store(s + l, _mm256_add_epi16(_mm256_mulhrs_epi16(y, a), _mm256_mulhrs_epi16(x, b)));
+	}
+}
+
+static void means_avx2(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
+		       const int16_t *lc, const int16_t *ls, size_t step, int16_t *z)
+{
+	for (unsigned h = 0; h < 64; h += 16) {
+		__m256i x = load(d->z + h), y = load(d->other + h), a = load(c + h), b = load(s + h);
+		__m256i own = _mm256_add_epi16(_mm256_mulhrs_epi16(x, a), _mm256_mulhrs_epi16(y, b));
+		__m256i other = _mm256_sub_epi16(_mm256_mulhrs_epi16(y, a),
+						 _mm256_mulhrs_epi16(x, b));
+
+		for (unsigned j = 0; j < LADDER_LINES; j++) {
+			a = load((const char *)(lc + h) + j * step);
+			b = load((const char *)(ls + h) + j * step);
+			store(z + 64 * j + h, _mm256_add_epi16(_mm256_mulhrs_epi16(own, a),
+							       _mm256_mulhrs_epi16(other, b)));
+		}
+	}
+}
+
 const struct ladder_kern ladder_kern_avx2 = {
 	.unpack_fix = unpack_fix,
 	.pack_fix = ladder_pack_fix_portable,
@@ -502,5 +532,7 @@ const struct ladder_kern ladder_kern_avx2 = {
 	.exact = exact_avx2,
 	.exact_put = ladder_exact_put_portable,
 	.cells = ladder_cells_portable,
+	.turn = turn_avx2,
+	.means = means_avx2,
 	.centre = ladder_centre_portable,
 };

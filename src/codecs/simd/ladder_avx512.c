@@ -706,6 +706,36 @@ static void centre_avx512(const struct ladder_level *v, struct ladder_block *b)
 		}
 }
 
+/* ---- turning means ------------------------------------------------------- */
+
+static void turn_avx512(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
+{
+	for (unsigned l = 0; l < n; l += 32) {
+		__m512i x = load(c + l), y = load(s + l), a = load(dc + l), b = load(ds + l);
+
+		store(c + l, _mm512_sub_epi16(_mm512_mulhrs_epi16(x, a), _mm512_mulhrs_epi16(y, b)));
+		store(s + l, _mm512_add_epi16(_mm512_mulhrs_epi16(y, a), _mm512_mulhrs_epi16(x, b)));
+	}
+}
+
+static void means_avx512(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
+			 const int16_t *lc, const int16_t *ls, size_t step, int16_t *z)
+{
+	for (unsigned h = 0; h < 64; h += 32) {
+		__m512i x = load(d->z + h), y = load(d->other + h), a = load(c + h), b = load(s + h);
+		__m512i own = _mm512_add_epi16(_mm512_mulhrs_epi16(x, a), _mm512_mulhrs_epi16(y, b));
+		__m512i other = _mm512_sub_epi16(_mm512_mulhrs_epi16(y, a),
+						 _mm512_mulhrs_epi16(x, b));
+
+		for (unsigned j = 0; j < LADDER_LINES; j++) {
+			a = load((const char *)(lc + h) + j * step);
+			b = load((const char *)(ls + h) + j * step);
+			store(z + 64 * j + h, _mm512_add_epi16(_mm512_mulhrs_epi16(own, a),
+							       _mm512_mulhrs_epi16(other, b)));
+		}
+	}
+}
+
 const struct ladder_kern ladder_kern_avx512 = {
 	.unpack_fix = unpack_fix,
 	.pack_fix = pack_fix,
@@ -717,5 +747,7 @@ const struct ladder_kern ladder_kern_avx512 = {
 	.exact = exact_avx512,
 	.exact_put = exact_put_avx512,
 	.cells = cells_avx512,
+	.turn = turn_avx512,
+	.means = means_avx512,
 	.centre = centre_avx512,
 };

@@ -25,6 +25,7 @@ struct ladder_desc {
 	uint64_t plane[8];   /* bit l: lane l has codes of more than p bits */
 	int16_t bias[64];    /* code of k = 0; 0 without codes */
 	int16_t z[64];
+	int16_t other[64];   /* z of the pair's other channel, signed (turning means) */
 	int16_t draw[64];    /* how far k > 0 is drawn down, k < 0 up, in D */
 	uint8_t escape[64];  /* code of an escape; 255 without codes, beyond the lanes */
 	uint8_t lanes;       /* 1..64 */
@@ -110,6 +111,12 @@ struct ladder_kern {
 	/* Patterns to cells i in t; sets skip's bits (they are kept) where there is
 	 * none: not finite, or |i| too large. There t is 0. */
 	void (*cells)(const struct ladder_level *v, struct ladder_block *b);
+	/* (c, s) turned by (dc, ds), n lanes, a multiple of 32. */
+	void (*turn)(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n);
+	/* Turning means of a block: d's z turned by (c, s), then for line j by what is
+	 * @step bytes times j behind (lc, ls). */
+	void (*means)(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
+		      const int16_t *lc, const int16_t *ls, size_t step, int16_t *z);
 	/* t = i - z - add; -add where skip says. */
 	void (*centre)(const struct ladder_level *v, struct ladder_block *b);
 };
@@ -132,6 +139,9 @@ void ladder_digits_portable(unsigned bits, unsigned low, unsigned lanes,
 size_t ladder_exact_put_portable(const struct ladder_level *v, const struct ladder_block *b,
 				 struct ladder_bits_out *bits, uint16_t *zeros);
 void ladder_cells_portable(const struct ladder_level *v, struct ladder_block *b);
+void ladder_turn_portable(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n);
+void ladder_means_portable(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
+			   const int16_t *lc, const int16_t *ls, size_t step, int16_t *z);
 void ladder_centre_portable(const struct ladder_level *v, struct ladder_block *b);
 
 #define LADDER_CELL_LIMIT 16383.0f /* |x / D| from which there is no cell */

@@ -493,6 +493,41 @@ void ladder_centre_portable(const struct ladder_level *v, struct ladder_block *b
 	}
 }
 
+/* ---- turning means ------------------------------------------------------- */
+
+static inline int16_t mul(int16_t a, int16_t b)
+{
+	return (int16_t)((a * b + 0x4000) >> 15);
+}
+
+void ladder_turn_portable(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
+{
+	for (unsigned l = 0; l < n; l++) {
+		int16_t x = c[l], y = s[l];
+
+		c[l] = (int16_t)(mul(x, dc[l]) - mul(y, ds[l]));
+		s[l] = (int16_t)(mul(y, dc[l]) + mul(x, ds[l]));
+	}
+}
+
+void ladder_means_portable(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
+			   const int16_t *lc, const int16_t *ls, size_t step, int16_t *z)
+{
+	int16_t own[64], other[64];
+
+	for (unsigned l = 0; l < LADDER_LANES; l++) {
+		own[l] = (int16_t)(mul(d->z[l], c[l]) + mul(d->other[l], s[l]));
+		other[l] = (int16_t)(mul(d->other[l], c[l]) - mul(d->z[l], s[l]));
+	}
+	for (unsigned j = 0; j < LADDER_LINES; j++, z += LADDER_LANES) {
+		const int16_t *cj = (const int16_t *)((const char *)lc + j * step);
+		const int16_t *sj = (const int16_t *)((const char *)ls + j * step);
+
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			z[l] = (int16_t)(mul(own[l], cj[l]) + mul(other[l], sj[l]));
+	}
+}
+
 const struct ladder_kern ladder_kern_portable = {
 	.unpack_fix = unpack_fix,
 	.pack_fix = ladder_pack_fix_portable,
@@ -504,5 +539,7 @@ const struct ladder_kern ladder_kern_portable = {
 	.exact = exact_portable,
 	.exact_put = ladder_exact_put_portable,
 	.cells = ladder_cells_portable,
+	.turn = ladder_turn_portable,
+	.means = ladder_means_portable,
 	.centre = ladder_centre_portable,
 };
