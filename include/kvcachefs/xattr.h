@@ -45,7 +45,7 @@
 	X(OPENS, "opens", INFO, FILE, NOBODY, "COUNT", "open descriptions now")                 \
 	X(DAMAGED, "damaged", INFO, FILE, NOBODY, "FLAG", "a checksum failed")                  \
 	X(REASON, "reason", INFO, FILE, NOBODY, "TEXT",                                         \
-	  "why it was last moved, or why it stays plain")                                       \
+	  "why it was last moved, stays plain, or may not go to a lower level")                 \
 	X(LAYOUT, "layout", SETTING, TREE, OWNER, "TEXT",                                       \
 	  "declared geometry of raw K and V data; unset it shows what was recognised")          \
 	X(QUALITY, "quality", SETTING, TREE, OWNER, "LEVEL",                                    \

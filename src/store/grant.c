@@ -57,11 +57,20 @@ static bool checksummed(struct store *st, struct node *n)
 	return false;
 }
 
+const char *grant_veto(struct store *st, struct node *n, const struct layout *l)
+{
+	if (checksummed(st, n))
+		return "exact: a checksum of the content is kept beside it";
+	if (l->lossy_veto)
+		return l->veto;
+	return l->n_regions == 0 ? "exact: layout not recognised" : NULL;
+}
+
 int grant_check(struct store *st, struct node *n, const struct layout *l)
 {
 	if (grant_floor(st, n) >= 1)
 		return -KVFS_EEXACT;
-	return !l || l->n_regions == 0 || l->lossy_veto || checksummed(st, n) ? -KVFS_EVETO : 0;
+	return grant_veto(st, n, l) ? -KVFS_EVETO : 0;
 }
 
 /* ---- quality of levels ----------------------------------------------------- */

@@ -18,6 +18,8 @@ double grant_floor(struct store *st, struct node *n);
 /* May anything be lost of the file with this layout? -KVFS_EEXACT: nothing is granted;
  * -KVFS_EVETO: something forbids it. */
 WUR int grant_check(struct store *st, struct node *n, const struct layout *l);
+/* What forbids it, for people; NULL when nothing does. */
+const char *grant_veto(struct store *st, struct node *n, const struct layout *l);
 /* Quality of each level of @o, 0 where nothing is known; the top one has 1. */
 void grant_qualities(struct store *st, struct node *n, const struct object *o,
 		     double ret[POLICY_LEVELS_MAX]);

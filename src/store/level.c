@@ -244,11 +244,21 @@ static int parse(const char *s, unsigned *ret)
 	return 0;
 }
 
+static int granted(struct ctx *c, struct node *n)
+{
+	int r = grant_check(c->st, n, c->obj->layout);
+	const char *why = r == -KVFS_EVETO ? grant_veto(c->st, n, c->obj->layout) : NULL;
+
+	if (why)
+		ctx_reason(c, why);
+	return r;
+}
+
 /* May the file go down to @want layers, of those that it has? */
 static int may_drop(struct ctx *c, struct node *n, unsigned want)
 {
 	double quality[POLICY_LEVELS_MAX];
-	int r = grant_check(c->st, n, c->obj->layout);
+	int r = granted(c, n);
 
 	if (r < 0)
 		return r;
@@ -305,7 +315,7 @@ static int go(struct ctx *c, struct node *n, unsigned want)
 	if (r < 0)
 		return r;
 	if (c->obj->n_layers_max == 1) {
-		r = want ? grant_check(c->st, n, c->obj->layout) : 0;
+		r = want ? granted(c, n) : 0;
 		return want && r == 0 ? -EAGAIN : r;
 	}
 	if (want > c->obj->n_layers_max)

@@ -87,7 +87,7 @@ static int encode(struct seal_enc *e, const struct layout_chunk *ch, struct code
 	for (unsigned i = 0; i < e->layers; i++)
 		out[i] = (struct codec_out) { e->enc + i * room, room, 0 };
 	store_count(e->st, CNT_ENCODED_BYTES, ch->len_bytes);
-	if (e->layers == 1)
+	if (e->layers == 1 || ch->shape.kind == REGION_OPAQUE)
 		return codec_encode_best(e->codec, CODEC_FORM_SSD, &ch->shape, e->src, ch->len_bytes, out,
 					 ret_id, ret_n);
 	return codec_encode_layers(e->codec, CODEC_FORM_SSD, &ch->shape, e->src, ch->len_bytes, out, ret_id,

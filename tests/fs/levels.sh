@@ -142,6 +142,7 @@ cp "$ref" "$crc"
 expect setfattr -n user.vllm.kv_crc32c -v 12 "$crc"
 expect put seal 1 "$crc"
 expect_errno EOPNOTSUPP put level 0 "$crc"
+case "$(get reason "$crc")" in *checksum*) ;; *) fail "reason: $(get reason "$crc")" ;; esac
 expect_eq "$(get level "$crc")" exact
 kvdata text 300000 1 "$MNT/g/sub/text"
 expect_errno EOPNOTSUPP put level 0 "$MNT/g/sub/text"
@@ -207,6 +208,13 @@ expect put quality 1 "$a"
 expect_same "$ref" "$a"
 expect put quality 0 "$a"
 expect_same "$T/low" "$a"
+# the kernel's own pages, too
+remount_fs -o $opts,paths=cached,policy=fixed:1
+expect_same "$T/low" "$a"
+expect put quality 1 "$a"
+expect_same "$ref" "$a"
+expect put quality 0 "$a"
+expect_same "$T/low" "$a"
 # who may write gets all that there is, and leaves what he does not write as it was
 printf changed | dd of="$a" bs=1 seek=3000000 conv=notrunc status=none
 cp "$ref" "$T/new"
@@ -238,6 +246,7 @@ expect put seal 1 "$f"
 exec 5<"$f"
 expect put level 0 "$f"
 held=$(get stored_bytes "$f")
+grep -q 'dropped, but in use .* 1 files: .*g/sub/f3' "$MNT/.kvcachefs/status" || fail "status does not name who holds layers"
 exec 5<&-
 wait_for 5 test "$(get level "$f")" = 0
 kill_fs
