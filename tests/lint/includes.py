@@ -27,6 +27,9 @@ FORMAT_HEADERS = {"store/object_format.h", "store/object.h", "store/record.h",
 # fs/ops*.c translate for the store and nothing below it; who may go deeper
 PER_FILE = {
     "tools/kvcachebench/": {"tiers"},
+    # policy/quality.h: they calibrate the estimate
+    "tools/kvlm/": {"policy"},
+    "tools/kvcachectl/": {"policy"},
 }
 
 

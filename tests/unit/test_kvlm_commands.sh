@@ -27,7 +27,7 @@ refuses() {
 	case $out in *"$text"*) ;; *) fail "$*: '$out' lacks '$text'" ;; esac
 }
 
-for c in prefill generate compare quant eval corpus info; do
+for c in prefill generate compare quant eval calibrate corpus info; do
 	"$kvlm" $c --help | grep -q "^usage: kvlm $c" || fail "$c --help"
 done
 awk '$1 == "context" { for (i = 5; i < 405; i++) print $i; exit }' "$tasks/text.txt" >ids
@@ -89,6 +89,13 @@ awk 'NR > 1 && $1 <= last + 1.5 { exit 1 } { last = $1 } END { exit !(NR == 4 &&
 	fail "bits of levels: $(tr '\n' ' ' <bits)"
 "$kvlm" compare m --exact exact/recall-000.bin --lossy level3 -n 8 --json | grep -q '\[0, 0, ' ||
 	fail "ladder:3 is not exact"
+
+# estimate and measurement
+"$kvlm" calibrate m --tasks "$tasks/text.txt" --limit 1 >pairs || fail calibrate
+curve=$(sed -n 's/^# curve //p' pairs)
+[ "$(grep -vc '^#' pairs)" = 3 ] && [ -n "$curve" ] || fail "calibrate: $(cat pairs)"
+refuses "is no curve" "$kvlm" calibrate m --tasks "$tasks/text.txt" --limit 1 --curve "$curve,0:1"
+refuses "pairs are no curve" "$kvlm" calibrate m --tasks "$tasks/recall.txt" --limit 1
 
 # corpora
 "$kvlm" corpus m --tasks "$tasks" --out corpus --contexts 2 --tokens 100 >/dev/null || fail corpus

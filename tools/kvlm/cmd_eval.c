@@ -107,24 +107,11 @@ static int get_cache(struct eval *v, const struct suite *s, const struct suite_c
 	return r;
 }
 
-/* Logits that predict the answer's tokens, teacher-forced; @kv is left as it was. */
 static int force_answer(struct eval *v, struct kv *kv, const struct suite_query *q, float *logits,
 			struct shadow *sh, struct msg *m)
 {
-	uint32_t cells = kv->n_cells, tokens = kv->n_tokens, n = q->n_prompt + q->n_answer - 1;
-	int32_t *t = malloc(n * sizeof(*t));
-	int r;
-
-	if (!t)
-		return msg_fail(m, -ENOMEM, "out of memory");
-	memcpy(t, q->prompt, q->n_prompt * sizeof(*t));
-	memcpy(t + q->n_prompt, q->answer, (q->n_answer - 1) * sizeof(*t));
-	r = forward_run(v->e.forward, kv, t, n, q->n_prompt - 1, logits, sh, m);
-	free(t);
-	for (; !r && sh; sh = sh->next)
-		kv_truncate(sh->kv, sh->kv->n_cells - n, tokens);
-	kv_truncate(kv, cells, tokens);
-	return r;
+	return engine_force(&v->e, kv, q->prompt, q->n_prompt, q->answer, q->n_answer, logits, sh,
+			    m);
 }
 
 static int edit_score(struct eval *v, struct kv *kv, const struct suite_query *q, double *ret,

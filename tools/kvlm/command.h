@@ -10,7 +10,8 @@
 
 typedef int command_fn(int argc, char **argv, struct msg *m);
 
-command_fn cmd_prefill, cmd_generate, cmd_eval, cmd_compare, cmd_corpus, cmd_quant, cmd_info;
+command_fn cmd_prefill, cmd_generate, cmd_eval, cmd_compare, cmd_corpus, cmd_quant, cmd_calibrate,
+	cmd_info;
 
 /* The options that every command with a model has. */
 #define COMMON_OPTS(threads_, kernels_, json_)                                                       \

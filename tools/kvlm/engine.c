@@ -185,3 +185,23 @@ int engine_generate(struct engine *e, struct kv *kv, const int32_t *prompt, size
 	*ret_n = got;
 	return r;
 }
+
+int engine_force(struct engine *e, struct kv *kv, const int32_t *prompt, uint32_t n_prompt,
+		 const int32_t *answer, uint32_t n_answer, float *logits, struct shadow *sh,
+		 struct msg *m)
+{
+	uint32_t cells = kv->n_cells, tokens = kv->n_tokens, n = n_prompt + n_answer - 1;
+	int32_t *t = malloc(n * sizeof(*t));
+	int r;
+
+	if (!t)
+		return msg_fail(m, -ENOMEM, "out of memory");
+	memcpy(t, prompt, n_prompt * sizeof(*t));
+	memcpy(t + n_prompt, answer, (n_answer - 1) * sizeof(*t));
+	r = forward_run(e->forward, kv, t, n, n_prompt - 1, logits, sh, m);
+	free(t);
+	for (; !r && sh; sh = sh->next)
+		kv_truncate(sh->kv, sh->kv->n_cells - n, tokens);
+	kv_truncate(kv, cells, tokens);
+	return r;
+}

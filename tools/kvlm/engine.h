@@ -58,4 +58,12 @@ WUR int engine_generate(struct engine *e, struct kv *kv, const int32_t *prompt, 
 
 double seconds_now(void); /* monotonic */
 
+/*
+ * Logits that predict the @n_answer tokens of @answer behind @prompt, teacher-forced:
+ * n_vocab floats each. @kv and the caches of @sh (may be NULL) are left as they were.
+ */
+WUR int engine_force(struct engine *e, struct kv *kv, const int32_t *prompt, uint32_t n_prompt,
+		     const int32_t *answer, uint32_t n_answer, float *logits, struct shadow *sh,
+		     struct msg *m);
+
 #endif

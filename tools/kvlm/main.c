@@ -14,6 +14,7 @@ static const struct {
 	{ "generate", cmd_generate, "load a cache file and continue greedily" },
 	{ "compare", cmd_compare, "what a lossy cache costs beside the exact one" },
 	{ "quant", cmd_quant, "write a lossy cache with a plain reference quantiser" },
+	{ "calibrate", cmd_calibrate, "from the error of levels to the tokens they keep" },
 	{ "eval", cmd_eval, "run task suites with caches loaded from files" },
 	{ "corpus", cmd_corpus, "write many real caches, or large files of them" },
 	{ "info", cmd_info, "describe a model or a cache file" },
