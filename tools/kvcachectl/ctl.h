@@ -60,6 +60,7 @@ int cmd_ls(int argc, char **argv);
 int cmd_stat(int argc, char **argv);
 int cmd_steer(int argc, char **argv);
 int cmd_set(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
 int cmd_move(int argc, char **argv);
 int cmd_limit(int argc, char **argv);
 int cmd_status(int argc, char **argv);

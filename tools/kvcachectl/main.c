@@ -20,6 +20,8 @@ const struct command commands[] = {
 	  "lowest quality granted to a file or directory, 1: exact", cmd_set },
 	{ "level", "N|exact [-r] PATH...", "go to a level and DROP all layers above it",
 	  cmd_move },
+	{ "calibrate", "PAIRS [PATH...]",
+	  "what levels cost a model, as kvlm measured it; set as profile", cmd_calibrate },
 	{ "layout", "TEXT|unset PATH...", "declared geometry of a file or of a directory's files",
 	  cmd_set },
 	{ "limit", "dram|ssd SIZE [MOUNT]", "change a limit of a running mount", cmd_limit },
