@@ -198,7 +198,6 @@ struct ladder_turns {
 	struct ladder_wave line[LADDER_LINES];
 	bool even;                          /* line is that of rows one after the other */
 	uint32_t row, groups;               /* first row of the group; groups so far */
-	int16_t z[LADDER_LINES][LADDER_LANES] __attribute__((aligned(64)));
 };
 
 /* 64-byte aligned; buffers of one thread. Lists have room for one block more. */
@@ -274,7 +273,10 @@ struct ladder_sizes {
 void ladder_sizes_of(const struct ladder_head *h, const struct ladder_scratch *s,
 		     struct ladder_sizes *ret);
 
-/* Sets z of the walk's block. */
+/* Sets what gives z of the walk's block: for the decoder. */
+void ladder_walk_turn(const struct ladder_kern *k, const struct ladder_walk *w,
+		      struct ladder_block *b);
+/* Sets z of it. */
 void ladder_walk_means(const struct ladder_kern *k, const struct ladder_walk *w,
 		       struct ladder_block *b);
 

@@ -163,7 +163,7 @@ static int decode_blocks(struct dec *d)
 
 		ladder_codes_get(d->ctx, &w, &d->codes);
 		aim_block(d, &w);
-		ladder_walk_means(d->ctx->ladder_kern, &w, &d->s->block);
+		ladder_walk_turn(d->ctx->ladder_kern, &w, &d->s->block);
 		r = get_block(d, &v, w.d);
 		if (r < 0)
 			return r;

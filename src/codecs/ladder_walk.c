@@ -151,22 +151,32 @@ bool ladder_walk_next(struct ladder_walk *w)
 	return w->h->transposed ? next_in_rows(w) : next_in_columns(w);
 }
 
-void ladder_walk_means(const struct ladder_kern *k, const struct ladder_walk *w,
-		       struct ladder_block *b)
+void ladder_walk_turn(const struct ladder_kern *k, const struct ladder_walk *w,
+		      struct ladder_block *b)
 {
 	struct ladder_turns *t = &w->s->turns;
 	uint32_t at;
 
 	b->z = w->d->z;
 	b->z_step = 0;
+	b->turn.c = NULL;
 	if (!w->h->turn)
 		return;
 	if (w->strip == 1) /* the first of a group */
 		ladder_turns_group(t, k, w->h, w->group, w->n_group);
 	at = w->first_channel % w->h->head;
-	k->means(w->d, t->base.c + at, t->base.s + at, t->line[0].c + at, t->line[0].s + at,
-		 sizeof(t->line[0]), t->z[0]);
-	b->z = t->z[0];
+	b->turn = (struct ladder_turning){ t->base.c + at, t->base.s + at, t->line[0].c + at,
+					   t->line[0].s + at, sizeof(t->line[0]) };
+}
+
+void ladder_walk_means(const struct ladder_kern *k, const struct ladder_walk *w,
+		       struct ladder_block *b)
+{
+	ladder_walk_turn(k, w, b);
+	if (!b->turn.c)
+		return;
+	k->means(w->d, &b->turn, b->turned[0]);
+	b->z = b->turned[0];
 	b->z_step = LADDER_LANES;
 }
 

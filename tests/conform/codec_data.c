@@ -142,6 +142,33 @@ static float channel_scale(uint64_t seed, uint32_t col)
 	return scale * (1.0f + (x - (float)whole));
 }
 
+/* A mean that turns by one radian per row, without libm. */
+struct turning {
+	float c, s;
+};
+
+static float turning_mean(struct turning *t, uint32_t col)
+{
+	if (col == 0) {
+		float x = t->c * 0.54030230586f - t->s * 0.84147098481f;
+
+		t->s = t->s * 0.54030230586f + t->c * 0.84147098481f;
+		t->c = x;
+	}
+	return col % 32 > 1 ? 0 : 8 * (col % 2 ? t->s : t->c);
+}
+
+/* Special values here and there, and one row of them. */
+static void scatter_odd(unsigned elem, uint32_t cols, struct rng *r, uint8_t *p, size_t n)
+{
+	unsigned eb = elem_bytes(elem);
+
+	for (size_t i = 0; i < n / 200; i++)
+		put(eb, p + rng_next(r) % n * eb, special(elem, r));
+	for (size_t i = 0; i < cols && n >= 20 * cols; i++)
+		put(eb, p + (19 * cols + i) * eb, convert(elem, 0) | (elem == ELEM_BF16 ? 0x7fc1 : 0));
+}
+
 static const char *real_path(void)
 {
 	return getenv("KVCACHEFS_TEST_CACHE");
@@ -183,6 +210,7 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 		     void *buf, size_t len)
 {
 	unsigned eb = elem_bytes(elem);
+	struct turning t = { 1, 0 };
 	struct rng r = { seed };
 	uint8_t *p = buf;
 	size_t n = len / eb;
@@ -202,6 +230,12 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 
 		if (kind == DATA_ZEROS || (kind == DATA_HALF_ZERO && i > n / 2))
 			break;
+		if (kind == DATA_TURNING) {
+			float x = 0.3f * normal(&r) + turning_mean(&t, (uint32_t)(i % cols));
+
+			put(eb, p + i * eb, convert(elem, x));
+			continue;
+		}
 		put(eb, p + i * eb,
 		    kind == DATA_SPREAD
 			    ? spread(elem, seed, &r)
@@ -209,6 +243,8 @@ void codec_data_fill(enum codec_data kind, unsigned elem, uint32_t cols, uint64_
 	}
 	for (size_t i = n * eb; i < len; i++)
 		p[i] = (uint8_t)rng_next(&r);
+	if (kind == DATA_ODD)
+		scatter_odd(elem, cols, &r, p, n);
 	if (kind == DATA_ROWS)
 		repeat_rows(&r, p, cols * eb, len);
 }
@@ -218,7 +254,8 @@ const char *codec_data_name(enum codec_data kind)
 	static const char *const names[] = { "gaussian", "transposed", "constant",
 					     "zeros",    "special",    "denormal",
 					     "random",   "half-zero",  "text",
-					     "spread",   "rows",       "real" };
+					     "spread",   "rows",       "turning",
+					     "odd",      "real" };
 
 	return kind < DATA_KINDS_ ? names[kind] : "?";
 }

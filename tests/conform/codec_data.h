@@ -21,6 +21,8 @@ enum codec_data {
 	DATA_TEXT,       /* repetitive bytes */
 	DATA_SPREAD,     /* 6, 14, 28, 56 or 110 exponents, by seed % 5, equally often */
 	DATA_ROWS,       /* gaussian rows, 40 different ones in random order */
+	DATA_TURNING,    /* gaussian; the mean of one pair in 16 turns with the row */
+	DATA_ODD,        /* gaussian; a few NaN, infinities, huge and tiny values, a NaN row */
 	DATA_REAL,       /* from the cache file $KVCACHEFS_TEST_CACHE, if that is set */
 	DATA_KINDS_
 };

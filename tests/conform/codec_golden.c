@@ -77,6 +77,11 @@ static const struct spec specs[] = {
 	{ "ladder-huf-rows-4", CODEC_LADDER_HUF, ELEM_BF16, DATA_TRANSPOSED, 1300, 26000, true, 42, 4 },
 	{ "ladder-fix-rows-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_TRANSPOSED, 1300, 26000, true, 42, 4 },
 	{ "ladder-fix-half-1", CODEC_LADDER_FIX, ELEM_BF16, DATA_HALF_ZERO, 256, 20000, false, 42, 1 },
+	{ "ladder-huf-turning-1", CODEC_LADDER_HUF, ELEM_BF16, DATA_TURNING, 256, 20480, false, 42, 1 },
+	{ "ladder-fix-turning-2", CODEC_LADDER_FIX, ELEM_BF16, DATA_TURNING, 256, 20480, false, 42, 2 },
+	{ "ladder-fix-turning-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_TURNING, 256, 20480, false, 42, 4 },
+	{ "ladder-fix-special-2", CODEC_LADDER_FIX, ELEM_BF16, DATA_ODD, 256, 20480, false, 42, 2 },
+	{ "ladder-fix-special-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_ODD, 256, 20480, false, 42, 4 },
 	{ "ladder-fix-half-4", CODEC_LADDER_FIX, ELEM_BF16, DATA_HALF_ZERO, 256, 20000, false, 42, 4 },
 };
 
@@ -126,6 +131,29 @@ static const struct harm harms[] = {
 	{ "huf-plane-beyond-end", "huf-bf16-unlevelled", 20, 4, 4096 },
 	{ "huf-frame-cut", "huf-bf16-unlevelled", 20, 4, 500 },
 	{ "huf-frame-magic", "huf-bf16-unlevelled", 24 + 4096, 1, 0 },
+	{ "ladder-elem", "ladder-fix-bf16-1", 4, 1, 4 },
+	{ "ladder-flags", "ladder-fix-bf16-1", 5, 1, 2 },
+	{ "ladder-step", "ladder-fix-bf16-1", 6, 1, 101 },
+	{ "ladder-classes-0", "ladder-fix-bf16-1", 7, 1, 0 },
+	{ "ladder-classes-17", "ladder-fix-bf16-1", 7, 1, 17 },
+	{ "ladder-refinements-0", "ladder-fix-bf16-1", 8, 1, 0 },
+	{ "ladder-refinements-7", "ladder-fix-bf16-1", 8, 1, 7 },
+	{ "ladder-bits-3", "ladder-fix-bf16-1", 9, 1, 3 },
+	{ "ladder-bits-behind", "ladder-fix-bf16-1", 11, 1, 1 },
+	{ "ladder-turn-3", "ladder-fix-bf16-1", 15, 1, 3 },
+	{ "ladder-turn-without-head", "ladder-fix-bf16-1", 15, 1, 1 },
+	{ "ladder-cols-0", "ladder-fix-bf16-1", 16, 4, 0 },
+	{ "ladder-cols-huge", "ladder-fix-bf16-1", 16, 4, 0x10000000 },
+	{ "ladder-overlay-of-columns", "ladder-fix-bf16-1", 22, 1, 1 },
+	{ "ladder-ranges", "ladder-fix-bf16-1", 20, 1, 0 },
+	{ "ladder-patches", "ladder-fix-bf16-1", 28, 4, 0xffff },
+	{ "ladder-escapes", "ladder-fix-bf16-1", 32, 4, 1 },
+	{ "ladder-short", "ladder-fix-bf16-1", -1, 0, 0 },
+	{ "ladder-huf-stream", "ladder-huf-bf16-1", -1, 0, 0 },
+	{ "ladder-refinement-short", "ladder-fix-bf16-2", -1, 0, 0 },
+	{ "ladder-exact-short", "ladder-fix-bf16-4", -1, 0, 0 },
+	{ "ladder-exact-long", "ladder-fix-bf16-4", 12, 4, 0 },
+	{ "ladder-lower-halves-short", "ladder-fix-f32-4", -2, 0, 0 },
 };
 
 static void write_file(const char *dir, const char *sub, const char *name, const uint8_t *p,
@@ -155,7 +183,9 @@ static size_t read_file(const char *path, uint8_t *p)
 static void make_good(struct codec_ctx *c, const char *dir, const struct spec *s, uint8_t *file)
 {
 	struct chunk_shape shape = { .elem = (uint8_t)s->elem, .row_bytes = s->row_bytes,
-				     .transposed = s->transposed };
+				     .transposed = s->transposed,
+				     .kind = s->kind == DATA_TURNING ? REGION_K : REGION_OPAQUE,
+				     .head_bytes = s->kind == DATA_TURNING ? 64 : 0 };
 	const struct codec_ops *ops = codec_by_id(s->codec);
 	struct golden g = { .codec = (uint8_t)s->codec, .elem = (uint8_t)s->elem, .len = s->len,
 			    .layers = (uint8_t)s->layers };

@@ -289,7 +289,7 @@ static void chunks(struct bench *b, struct rng *r, bool must)
 			o.len = rows * c * eb + (x >> 42 & 1 ? (x >> 43) % (c * eb) : 0);
 			one_case(b, &o, x);
 		}
-	CHECK(!must || (b->encoded > b->cases / 4 && b->turning > b->cases / 20));
+	CHECK(!must || (b->encoded > b->cases / 4 && b->turning > 4));
 }
 
 /* Every finite pattern with every step comes back. */
@@ -329,6 +329,7 @@ static void patterns(struct bench *b, unsigned v, unsigned elem)
 				blk->to[j] = (uint8_t *)blk->pat[j];
 			blk->z = d->z;
 			blk->z_step = 0;
+			blk->turn.c = NULL;
 			k->centre(&lv, blk);
 			more = (struct ladder_more){ esc, 2, { 2, 4 }, { digits[0], digits[1] } };
 			(void)k->codes(d, 6, blk, esc);

@@ -134,6 +134,36 @@ static void unpack_huf(const struct ladder_desc *d, const uint8_t *stream[LADDER
 	}
 }
 
+/* ---- turning means ------------------------------------------------------- */
+
+static void turn_avx2(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
+{
+	for (unsigned l = 0; l < n; l += 16) {
+		__m256i x = load(c + l), y = load(s + l), a = load(dc + l), b = load(ds + l);
+
+		store(c + l, _mm256_sub_epi16(_mm256_mulhrs_epi16(x, a), _mm256_mulhrs_epi16(y, b)));
+		store(s + l, _mm256_add_epi16(_mm256_mulhrs_epi16(y, a), _mm256_mulhrs_epi16(x, b)));
+	}
+}
+
+static void means_avx2(const struct ladder_desc *d, const struct ladder_turning *t, int16_t *z)
+{
+	for (unsigned h = 0; h < 64; h += 16) {
+		__m256i x = load(d->z + h), y = load(d->other + h);
+		__m256i a = load(t->c + h), b = load(t->s + h);
+		__m256i own = _mm256_add_epi16(_mm256_mulhrs_epi16(x, a), _mm256_mulhrs_epi16(y, b));
+		__m256i other = _mm256_sub_epi16(_mm256_mulhrs_epi16(y, a),
+						 _mm256_mulhrs_epi16(x, b));
+
+		for (unsigned j = 0; j < LADDER_LINES; j++) {
+			a = load((const char *)(t->lc + h) + j * t->step);
+			b = load((const char *)(t->ls + h) + j * t->step);
+			store(z + 64 * j + h, _mm256_add_epi16(_mm256_mulhrs_epi16(own, a),
+							       _mm256_mulhrs_epi16(other, b)));
+		}
+	}
+}
+
 /* ---- indices ------------------------------------------------------------- */
 
 /* Puts the escapes where hit has bits. Positions are listed first, four at a time
@@ -155,12 +185,17 @@ INLINE void put_escapes(const uint64_t hit[LADDER_LINES], struct ladder_more *mo
 		t[*p] = *more->escapes++;
 }
 
-/* Codes to k in t. */
+/* Codes to k in t, and the means where they turn. */
 static void index_codes(const struct ladder_desc *d, struct ladder_more *more,
 			struct ladder_block *b)
 {
 	uint64_t hit[LADDER_LINES] = { 0 };
 
+	if (b->turn.c) {
+		means_avx2(d, &b->turn, b->turned[0]);
+		b->z = b->turned[0];
+		b->z_step = LADDER_LANES;
+	}
 	for (unsigned h = 0; h < 64; h += 32) {
 		__m256i escape = load(d->escape + h);
 		__m256i bias[2] = { load(d->bias + h), load(d->bias + h + 16) };
@@ -489,36 +524,6 @@ static size_t exact_avx2(const struct ladder_level *v, const struct ladder_desc 
 	return known_of(more) == TWO_FOUR
 		       ? exact_of(v, d, more, bits, zeros, b, false, TWO_FOUR)
 		       : exact_of(v, d, more, bits, zeros, b, false, ANY);
-}
-
-/* ---- turning means ------------------------------------------------------- */
-
-static void turn_avx2(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
-{
-	for (unsigned l = 0; l < n; l += 16) {
-		__m256i x = load(c + l), y = load(s + l), a = load(dc + l), b = load(ds + l);
-
-		store(c + l, _mm256_sub_epi16(_mm256_mulhrs_epi16(x, a), _mm256_mulhrs_epi16(y, b)));
-		store(s + l, _mm256_add_epi16(_mm256_mulhrs_epi16(y, a), _mm256_mulhrs_epi16(x, b)));
-	}
-}
-
-static void means_avx2(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
-		       const int16_t *lc, const int16_t *ls, size_t step, int16_t *z)
-{
-	for (unsigned h = 0; h < 64; h += 16) {
-		__m256i x = load(d->z + h), y = load(d->other + h), a = load(c + h), b = load(s + h);
-		__m256i own = _mm256_add_epi16(_mm256_mulhrs_epi16(x, a), _mm256_mulhrs_epi16(y, b));
-		__m256i other = _mm256_sub_epi16(_mm256_mulhrs_epi16(y, a),
-						 _mm256_mulhrs_epi16(x, b));
-
-		for (unsigned j = 0; j < LADDER_LINES; j++) {
-			a = load((const char *)(lc + h) + j * step);
-			b = load((const char *)(ls + h) + j * step);
-			store(z + 64 * j + h, _mm256_add_epi16(_mm256_mulhrs_epi16(own, a),
-							       _mm256_mulhrs_epi16(other, b)));
-		}
-	}
 }
 
 const struct ladder_kern ladder_kern_avx2 = {

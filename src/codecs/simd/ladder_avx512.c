@@ -331,10 +331,40 @@ INLINE void index_line(const struct block_consts *c, const struct ladder_desc *d
 			refine_line(more->src[i], d->lanes, j, t, 4);
 }
 
-/* The cells of a line. */
-INLINE __m512i point(const struct block_consts *c, __m512i t, const int16_t *z)
+/* The pair's two channels of 64 lanes, turned as the first line's are. */
+struct turned {
+	__m512i own[2], other[2];
+};
+
+INLINE struct turned turned_of(const struct ladder_desc *d, const struct ladder_turning *t)
 {
-	return _mm512_add_epi16(_mm512_sll_epi16(t, c->shift), _mm512_add_epi16(load(z), c->add));
+	struct turned m;
+
+	for (unsigned h = 0; h < 2; h++) {
+		__m512i x = load(d->z + 32 * h), y = load(d->other + 32 * h);
+		__m512i c = load(t->c + 32 * h), s = load(t->s + 32 * h);
+
+		m.own[h] = _mm512_add_epi16(_mm512_mulhrs_epi16(x, c), _mm512_mulhrs_epi16(y, s));
+		m.other[h] = _mm512_sub_epi16(_mm512_mulhrs_epi16(y, c), _mm512_mulhrs_epi16(x, s));
+	}
+	return m;
+}
+
+/* z of half a line. */
+INLINE __m512i turned_line(const struct turned *m, const struct ladder_turning *t, unsigned j,
+			   unsigned h)
+{
+	__m512i c = load((const char *)(t->lc + 32 * h) + j * t->step);
+	__m512i s = load((const char *)(t->ls + 32 * h) + j * t->step);
+
+	return _mm512_add_epi16(_mm512_mulhrs_epi16(m->own[h], c),
+				_mm512_mulhrs_epi16(m->other[h], s));
+}
+
+/* The cells of a line. */
+INLINE __m512i point(const struct block_consts *c, __m512i t, __m512i z)
+{
+	return _mm512_add_epi16(_mm512_sll_epi16(t, c->shift), _mm512_add_epi16(z, c->add));
 }
 
 INLINE __m512i drawn(__m512i q, __m512i t, __m512i by)
@@ -371,21 +401,25 @@ INLINE __m512 power(int e)
 
 INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 		      struct ladder_more *more, struct ladder_block *b, const bool f16,
-		      const enum known known)
+		      const enum known known, const bool turn)
 {
 	const __m512i nearest = _mm512_set1_epi32(0x8000);
 	const struct block_consts c = consts_of(v, d);
 	const __m512 step = power(v->e);
 	struct ladder_more m = *more;
+	struct turned means;
 
+	if (turn)
+		means = turned_of(d, &b->turn);
 #pragma GCC unroll 8
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		const int16_t *z = b->z + j * b->z_step;
 		__m512i t[2];
 
 		index_line(&c, d, &m, b, j, t, known);
 		for (int h = 0; h < 2; h++) {
-			__m512i q = point(&c, t[h], z + 32 * h), u[2];
+			__m512i z = turn ? turned_line(&means, &b->turn, j, (unsigned)h)
+					 : load(b->z + 32 * h);
+			__m512i q = point(&c, t[h], z), u[2];
 			__m512 f[2];
 
 			if (known == NONE)
@@ -401,23 +435,28 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 	more->escapes = m.escapes;
 }
 
+/* One function for each case that the compiler is to know. */
+#define VALUES(f16, known)                                        \
+	(b->turn.c ? values_of(v, d, more, b, f16, known, true)    \
+		   : values_of(v, d, more, b, f16, known, false))
+
 static void values_avx512(const struct ladder_level *v, const struct ladder_desc *d,
 			  struct ladder_more *more, struct ladder_block *b)
 {
 	const enum known known = known_of(more);
 
 	if (v->f16 && known == NONE)
-		values_of(v, d, more, b, true, NONE);
+		VALUES(true, NONE);
 	else if (v->f16)
-		values_of(v, d, more, b, true, ANY);
+		VALUES(true, ANY);
 	else if (known == NONE)
-		values_of(v, d, more, b, false, NONE);
+		VALUES(false, NONE);
 	else if (known == TWO)
-		values_of(v, d, more, b, false, TWO);
+		VALUES(false, TWO);
 	else if (known == TWO_FOUR)
-		values_of(v, d, more, b, false, TWO_FOUR);
+		VALUES(false, TWO_FOUR);
 	else
-		values_of(v, d, more, b, false, ANY);
+		VALUES(false, ANY);
 }
 
 /* ---- the exact layer ----------------------------------------------------- */
@@ -561,17 +600,20 @@ INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d
 	const uint16_t *from = zeros;
 	const struct plane_consts planes = planes_of(f16);
 	struct ladder_more more_m = *more;
+	struct turned means = { { c.add, c.add }, { c.add, c.add } };
 	uint64_t at = bits->at;
 
+	if (b->turn.c)
+		means = turned_of(d, &b->turn);
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		uint64_t valid = _bzhi_u64(~0ull, b->count[j]), zero;
-		const int16_t *z = b->z + j * b->z_step;
 		__m512i q[2], t[2], rest[2];
 		struct sizes s;
 
 		index_line(&c, d, &more_m, b, j, t, known);
 		for (int h = 0; h < 2; h++)
-			q[h] = point(&c, t[h], z + 32 * h);
+			q[h] = point(&c, t[h], b->turn.c ? turned_line(&means, &b->turn, j, (unsigned)h)
+							 : load(b->z + 32 * h));
 		s = sizes_of(q, valid);
 		zero = zero_cells(q, valid);
 		at = residuals(&planes, &s, v->n_planes, bits->p, at, rest, f16);
@@ -718,22 +760,13 @@ static void turn_avx512(int16_t *c, int16_t *s, const int16_t *dc, const int16_t
 	}
 }
 
-static void means_avx512(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
-			 const int16_t *lc, const int16_t *ls, size_t step, int16_t *z)
+static void means_avx512(const struct ladder_desc *d, const struct ladder_turning *t, int16_t *z)
 {
-	for (unsigned h = 0; h < 64; h += 32) {
-		__m512i x = load(d->z + h), y = load(d->other + h), a = load(c + h), b = load(s + h);
-		__m512i own = _mm512_add_epi16(_mm512_mulhrs_epi16(x, a), _mm512_mulhrs_epi16(y, b));
-		__m512i other = _mm512_sub_epi16(_mm512_mulhrs_epi16(y, a),
-						 _mm512_mulhrs_epi16(x, b));
+	struct turned m = turned_of(d, t);
 
-		for (unsigned j = 0; j < LADDER_LINES; j++) {
-			a = load((const char *)(lc + h) + j * step);
-			b = load((const char *)(ls + h) + j * step);
-			store(z + 64 * j + h, _mm512_add_epi16(_mm512_mulhrs_epi16(own, a),
-							       _mm512_mulhrs_epi16(other, b)));
-		}
-	}
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		for (unsigned h = 0; h < 2; h++)
+			store(z + 64 * j + 32 * h, turned_line(&m, t, j, h));
 }
 
 const struct ladder_kern ladder_kern_avx512 = {

@@ -36,6 +36,13 @@ struct ladder_desc {
 	} stream[LADDER_CLASSES_MAX];
 } __attribute__((aligned(64)));
 
+/* Turning means of a block: d's z turned by (c, s), then for line j by what is @step
+ * bytes times j behind (lc, ls). 64 lanes each. */
+struct ladder_turning {
+	const int16_t *c, *s, *lc, *ls;
+	size_t step;
+};
+
 struct ladder_block {
 	uint8_t code[LADDER_LINES][LADDER_LANES];
 	int16_t t[LADDER_LINES][LADDER_LANES];
@@ -45,6 +52,8 @@ struct ladder_block {
 	uint8_t *to[LADDER_LINES];   /* where patterns of a line go: 128 bytes, low byte first */
 	const int16_t *z;            /* of line 0 */
 	unsigned z_step;             /* from a line's to the next one's */
+	struct ladder_turning turn;  /* decoder: what gives z, when c is not NULL */
+	int16_t turned[LADDER_LINES][LADDER_LANES]; /* room for that */
 } __attribute__((aligned(64)));
 
 /* From indices to values of one level. */
@@ -113,10 +122,8 @@ struct ladder_kern {
 	void (*cells)(const struct ladder_level *v, struct ladder_block *b);
 	/* (c, s) turned by (dc, ds), n lanes, a multiple of 32. */
 	void (*turn)(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n);
-	/* Turning means of a block: d's z turned by (c, s), then for line j by what is
-	 * @step bytes times j behind (lc, ls). */
-	void (*means)(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
-		      const int16_t *lc, const int16_t *ls, size_t step, int16_t *z);
+	/* Turning means, 8 x 64. */
+	void (*means)(const struct ladder_desc *d, const struct ladder_turning *t, int16_t *z);
 	/* t = i - z - add; -add where skip says. */
 	void (*centre)(const struct ladder_level *v, struct ladder_block *b);
 };
@@ -140,8 +147,7 @@ size_t ladder_exact_put_portable(const struct ladder_level *v, const struct ladd
 				 struct ladder_bits_out *bits, uint16_t *zeros);
 void ladder_cells_portable(const struct ladder_level *v, struct ladder_block *b);
 void ladder_turn_portable(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n);
-void ladder_means_portable(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
-			   const int16_t *lc, const int16_t *ls, size_t step, int16_t *z);
+void ladder_means_portable(const struct ladder_desc *d, const struct ladder_turning *t, int16_t *z);
 void ladder_centre_portable(const struct ladder_level *v, struct ladder_block *b);
 
 #define LADDER_CELL_LIMIT 16383.0f /* |x / D| from which there is no cell */

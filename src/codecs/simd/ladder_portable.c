@@ -222,6 +222,40 @@ void ladder_digits_portable(unsigned bits, unsigned low, unsigned lanes,
 	}
 }
 
+/* ---- turning means ------------------------------------------------------- */
+
+static inline int16_t mul(int16_t a, int16_t b)
+{
+	return (int16_t)((a * b + 0x4000) >> 15);
+}
+
+void ladder_turn_portable(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
+{
+	for (unsigned l = 0; l < n; l++) {
+		int16_t x = c[l], y = s[l];
+
+		c[l] = (int16_t)(mul(x, dc[l]) - mul(y, ds[l]));
+		s[l] = (int16_t)(mul(y, dc[l]) + mul(x, ds[l]));
+	}
+}
+
+void ladder_means_portable(const struct ladder_desc *d, const struct ladder_turning *t, int16_t *z)
+{
+	int16_t own[64], other[64];
+
+	for (unsigned l = 0; l < LADDER_LANES; l++) {
+		own[l] = (int16_t)(mul(d->z[l], t->c[l]) + mul(d->other[l], t->s[l]));
+		other[l] = (int16_t)(mul(d->other[l], t->c[l]) - mul(d->z[l], t->s[l]));
+	}
+	for (unsigned j = 0; j < LADDER_LINES; j++, z += LADDER_LANES) {
+		const int16_t *c = (const int16_t *)((const char *)t->lc + j * t->step);
+		const int16_t *s = (const int16_t *)((const char *)t->ls + j * t->step);
+
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			z[l] = (int16_t)(mul(own[l], c[l]) + mul(other[l], s[l]));
+	}
+}
+
 /* ---- values -------------------------------------------------------------- */
 
 /* To the nearest, ties away from 0. The value is 0 or normal. */
@@ -260,6 +294,11 @@ static inline void points(const struct ladder_level *v, const struct ladder_desc
 /* t of all lines. */
 static void indices(const struct ladder_desc *d, struct ladder_more *more, struct ladder_block *b)
 {
+	if (b->turn.c) {
+		ladder_means_portable(d, &b->turn, b->turned[0]);
+		b->z = b->turned[0];
+		b->z_step = LADDER_LANES;
+	}
 	index_codes(d, more, b);
 	for (unsigned i = 0; i < more->n; i++)
 		refine(more->bits[i], more->src[i], d->lanes, b);
@@ -490,41 +529,6 @@ void ladder_centre_portable(const struct ladder_level *v, struct ladder_block *b
 		for (unsigned l = 0; l < LADDER_LANES; l++)
 			b->t[j][l] = (int16_t)((b->skip[j] >> l & 1 ? 0 : b->t[j][l] - z[l]) -
 					       v->add);
-	}
-}
-
-/* ---- turning means ------------------------------------------------------- */
-
-static inline int16_t mul(int16_t a, int16_t b)
-{
-	return (int16_t)((a * b + 0x4000) >> 15);
-}
-
-void ladder_turn_portable(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
-{
-	for (unsigned l = 0; l < n; l++) {
-		int16_t x = c[l], y = s[l];
-
-		c[l] = (int16_t)(mul(x, dc[l]) - mul(y, ds[l]));
-		s[l] = (int16_t)(mul(y, dc[l]) + mul(x, ds[l]));
-	}
-}
-
-void ladder_means_portable(const struct ladder_desc *d, const int16_t *c, const int16_t *s,
-			   const int16_t *lc, const int16_t *ls, size_t step, int16_t *z)
-{
-	int16_t own[64], other[64];
-
-	for (unsigned l = 0; l < LADDER_LANES; l++) {
-		own[l] = (int16_t)(mul(d->z[l], c[l]) + mul(d->other[l], s[l]));
-		other[l] = (int16_t)(mul(d->other[l], c[l]) - mul(d->z[l], s[l]));
-	}
-	for (unsigned j = 0; j < LADDER_LINES; j++, z += LADDER_LANES) {
-		const int16_t *cj = (const int16_t *)((const char *)lc + j * step);
-		const int16_t *sj = (const int16_t *)((const char *)ls + j * step);
-
-		for (unsigned l = 0; l < LADDER_LANES; l++)
-			z[l] = (int16_t)(mul(own[l], cj[l]) + mul(other[l], sj[l]));
 	}
 }
 
