@@ -75,6 +75,7 @@ static int open_store(struct kvcachefs *k, struct sbuf *why)
 		.threads = o->threads,
 		.settle_ns = o->settle_ns,
 		.quality = o->quality,
+		.raw = o->codec == CODEC_CHOICE_RAW,
 		.policy = options_choice("policy", o->policy, policy, sizeof(policy)),
 		.paths = allowed_paths(o),
 	};

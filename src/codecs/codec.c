@@ -137,6 +137,11 @@ enum codec_simd codec_ctx_simd(const struct codec_ctx *c)
 	return c->simd;
 }
 
+void codec_ctx_only_raw(struct codec_ctx *c)
+{
+	c->only_raw = true;
+}
+
 size_t codec_ctx_bytes_max(void)
 {
 	return sizeof(struct codec_ctx) + sizeof(struct planes_scratch) +
@@ -310,6 +315,9 @@ int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 
 	if (len == 0 || len > CODEC_CHUNK_MAX || out[0].cap < codec_best_bound(len))
 		return -EINVAL;
+	*ret_layers = 1;
+	if (ctx->only_raw)
+		return try_one(ctx, &codec_raw, shape, src, len, len, out, ret_id);
 	r = probe_take(ctx, src, len, &p);
 	if (r < 0)
 		return r;
@@ -330,8 +338,6 @@ int codec_encode_best(struct codec_ctx *ctx, enum codec_form form,
 		r = opaque(ctx, form, &p, shape, src, len, out, ret_id);
 	if (r == -KVFS_ENOGAIN)
 		r = try_one(ctx, &codec_raw, shape, src, len, len, out, ret_id);
-	if (r == 0)
-		*ret_layers = 1;
 	return r;
 }
 
@@ -347,6 +353,8 @@ int codec_encode_layers(struct codec_ctx *ctx, enum codec_form form,
 
 	if (len == 0 || len > CODEC_CHUNK_MAX || out[0].cap < codec_best_bound(len))
 		return -EINVAL;
+	if (ctx->only_raw)
+		return codec_encode_best(ctx, form, shape, src, len, out, ret_id, ret_layers);
 	r = probe_take(ctx, src, len, &p);
 	if (r < 0)
 		return r;

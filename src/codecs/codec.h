@@ -45,6 +45,8 @@ struct codec_ctx; /* scratch of one thread: zstd contexts, planes, counters */
 WUR int codec_ctx_create(enum codec_simd simd, struct codec_ctx **ret);
 void codec_ctx_destroy(struct codec_ctx *c); /* NULL ok */
 enum codec_simd codec_ctx_simd(const struct codec_ctx *c);
+/* From now on codec_encode_best and codec_encode_layers choose raw for everything. */
+void codec_ctx_only_raw(struct codec_ctx *c);
 /* Upper bound of memory that one context ever holds, for the dram= budget. */
 size_t codec_ctx_bytes_max(void);
 /* The same of one that only ever decodes. */

@@ -19,6 +19,7 @@ struct ZSTD_DCtx_s;
 
 struct codec_ctx {
 	enum codec_simd simd;             /* never CODEC_SIMD_BEST */
+	bool only_raw;
 	const struct planes_kern *kern;
 	const struct ladder_kern *ladder_kern;
 	struct ZSTD_CCtx_s *cctx;         /* made when first needed, as is dctx */

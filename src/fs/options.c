@@ -33,6 +33,8 @@ const struct option_def option_table[] = {
 	{ "policy", OPTION_CHOICE, FIELD(policy), 0, 0, "lru",
 	  "lru|fixed:0|fixed:1|fixed:2|fixed:3|fixed:4|fixed:5|fixed:6", false,
 	  "what decides about placement and eviction" },
+	{ "codec", OPTION_CHOICE, FIELD(codec), 0, 0, "auto", "auto|raw", false,
+	  "how files are sealed: encoded, or as they are (to compare with)" },
 	{ "threads", OPTION_UINT, FIELD(threads), 0, 1024, "0", NULL, false,
 	  "threads that encode and decode; 0: one per CPU" },
 	{ "serve_threads", OPTION_UINT, FIELD(serve_threads), 0, 64, "0", NULL, false,

@@ -32,7 +32,7 @@ struct options {
 	uint64_t dram_bytes, ssd_bytes, reserve_bytes, settle_ns;
 	unsigned threads, serve_threads;
 	double quality;
-	unsigned full, damage, statfs, policy, paths, follow, log; /* choice indexes */
+	unsigned full, damage, statfs, policy, codec, paths, follow, log; /* choice indexes */
 	bool strictwrite, allow_other, read_only;
 	/* generic mount options that go on to the kernel: ",noexec,noatime" */
 	struct sbuf kernel_opts;
@@ -52,6 +52,7 @@ extern const struct option_def option_table[];
 extern const size_t option_count;
 
 /* What the order of the choices means. */
+enum { CODEC_CHOICE_AUTO, CODEC_CHOICE_RAW };
 enum { FOLLOW_AUTO, FOLLOW_OFF };
 enum { PATHS_AUTO, PATHS_PASSTHROUGH, PATHS_STREAM, PATHS_CACHED };
 

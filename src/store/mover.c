@@ -13,6 +13,7 @@
 #include "policy/policy.h"
 #include "store/level.h"
 #include "store/seal.h"
+#include "store/seal_enc.h"
 
 int replica_add_room(struct store *st, struct replica *r, const struct ctx *keep, uint32_t chunk,
 		     unsigned codec, const struct codec_in in[], unsigned n)
@@ -288,7 +289,7 @@ static int fill_buffers(struct fill *f, const struct object *o)
 		return r;
 	f->raw = mem_alloc_pages(f->raw_bytes);
 	f->enc = mem_alloc_pages(f->enc_bytes);
-	return f->raw && f->enc ? codec_ctx_create(CODEC_SIMD_BEST, &f->codec) : -ENOMEM;
+	return f->raw && f->enc ? seal_codec_create(f->c->st, &f->codec) : -ENOMEM;
 }
 
 static void fill_fini(struct fill *f)

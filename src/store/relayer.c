@@ -56,7 +56,7 @@ static int claimable(struct ctx *c, struct node *n)
 	if (c->state != CTX_SEALED || c->size != c->obj->logical_bytes ||
 	    c->rec.valid_bytes < c->size)
 		return -KVFS_ECHANGED;
-	return grant_check(c->st, n, c->obj->layout);
+	return c->st->cfg.raw ? -KVFS_ENOLAYERS : grant_check(c->st, n, c->obj->layout);
 }
 
 static int claim(struct relayer *s)

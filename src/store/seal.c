@@ -229,7 +229,8 @@ static int seal_encode(struct seal *s)
 		if (r == 0)
 			r = FAULT_POINT("seal.chunk");
 		/* encoded bytes must pay: no use in finishing what grows */
-		if (r == 0 && object_writer_bytes(s->enc.w) >= (uint64_t)s->sb.st_size)
+		if (r == 0 && !s->st->cfg.raw &&
+		    object_writer_bytes(s->enc.w) >= (uint64_t)s->sb.st_size)
 			r = -KVFS_ENOGAIN;
 	}
 	return r;
@@ -258,7 +259,8 @@ static int seal_object(struct seal *s)
 	s->enc.w = NULL;
 	if (r == 0)
 		r = FAULT_POINT("seal.object");
-	if (r == 0 && s->stored / 512 + STORE_BLOCK / 512 > (uint64_t)s->sb.st_blocks)
+	if (r == 0 && !s->st->cfg.raw &&
+	    s->stored / 512 + STORE_BLOCK / 512 > (uint64_t)s->sb.st_blocks)
 		r = -KVFS_ENOGAIN;
 	if (r == 0)
 		r = ctx_object_open(s->c, &s->id, &s->obj);
@@ -443,7 +445,8 @@ static int run(struct ctx *c, struct node *n, bool want_replica)
 		return r;
 	r = seal_layout(&s);
 	if (r == 0)
-		r = seal_enc_init(&s.enc, s.st, c, grant_check(s.st, n, s.layout) == 0);
+		r = seal_enc_init(&s.enc, s.st, c,
+				  !s.st->cfg.raw && grant_check(s.st, n, s.layout) == 0);
 	if (r == 0)
 		s.enc.rep_layers = level_wanted(s.st, n, s.enc.layers);
 	if (r == 0)

@@ -29,6 +29,15 @@ void seal_enc_count(struct seal_enc *e, uint64_t bytes)
 	e->counted += bytes;
 }
 
+int seal_codec_create(const struct store *st, struct codec_ctx **ret)
+{
+	int r = codec_ctx_create(CODEC_SIMD_BEST, ret);
+
+	if (r == 0 && st->cfg.raw)
+		codec_ctx_only_raw(*ret);
+	return r;
+}
+
 int seal_enc_init(struct seal_enc *e, struct store *st, const struct ctx *keep, bool layered)
 {
 	*e = (struct seal_enc) { .st = st, .keep = keep, .layers = 1, .rep_layers = 1 };
@@ -43,7 +52,7 @@ int seal_enc_init(struct seal_enc *e, struct store *st, const struct ctx *keep, 
 	if (!e->src || !e->dec || !e->enc)
 		return -ENOMEM;
 	/* not one of the reader's pool: a seal waits for gates */
-	return codec_ctx_create(CODEC_SIMD_BEST, &e->codec);
+	return seal_codec_create(st, &e->codec);
 }
 
 void seal_enc_prefix(struct seal_enc *e, uint64_t logical_bytes)

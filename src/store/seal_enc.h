@@ -25,6 +25,8 @@ struct seal_enc {
 	struct replica *rep;      /* owned, or NULL: out of room, or none wanted */
 };
 
+/* One that encodes as this mount does; the caller's. -ENOMEM. */
+WUR int seal_codec_create(const struct store *st, struct codec_ctx **ret);
 /* @layered: K and V become layers where they can. Room is taken from the memory
  * budget by force: a seal goes on in any case. -ENOMEM. fini follows either way. */
 WUR int seal_enc_init(struct seal_enc *e, struct store *st, const struct ctx *keep, bool layered);

@@ -71,6 +71,7 @@ struct store_config {
 	unsigned threads;        /* workers; 0: number of CPUs */
 	uint64_t settle_ns;      /* quiet time after the last close before sealing */
 	double quality;          /* mount-wide floor, 1 = exact */
+	bool raw;                /* what is sealed stays as it is, whether that gains anything or not */
 	const char *policy;      /* "lru", "fixed:1", ... */
 	unsigned paths;          /* enum path_bits that the user allows */
 };

@@ -97,6 +97,28 @@ if command -v mount.fuse3 >/dev/null && [ "$(id -u)" = 0 ]; then
 	for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || break; sleep 0.05; done
 fi
 
+# codec=raw: sealed and in memory as it is, also what could be smaller; read as it was
+kvdata bf16 8000000 3 "$T/kv"
+mount_fs -o dram=64M,codec=raw,settle=1h,quality=0
+setfattr -n user.kvcache.layout -v "dtype=bf16 order=2LTHD layers=5 heads=10 dim=80" "$MNT"
+cp "$T/kv" "$MNT/kv"
+setfattr -n user.kvcache.seal -v 1 "$MNT/kv" || fail "codec=raw does not seal"
+xattr() { getfattr --only-values -n "user.kvcache.$1" "$MNT/kv" 2>/dev/null; }
+expect_eq "$(xattr state) $(xattr codec)" "sealed raw"
+expect_between "$(xattr stored_bytes)" 8000000 8200000 "stored bytes"
+expect_fail setfattr -n user.kvcache.level -v 0 "$MNT/kv"
+setfattr -n user.kvcache.move -v ssd "$MNT/kv"
+expect_same "$T/kv" "$MNT/kv"
+setfattr -n user.kvcache.move -v dram "$MNT/kv"
+expect_between "$(xattr replica_bytes)" 8000000 9200000 "replica"
+expect_same "$T/kv" "$MNT/kv"
+remount_fs -o dram=64M
+expect_eq "$(xattr codec)" raw
+expect_same "$T/kv" "$MNT/kv"
+rm "$MNT/kv"
+setfattr -x user.kvcache.layout "$MNT"
+umount_fs
+
 # SIGTERM with a client inside: ends in time, what was written is there.
 mount_fs -o dram=64M
 exec 7>"$MNT/open"
