@@ -202,6 +202,11 @@ static int remove_one(const char *path, const struct stat *sb, int type, struct 
 	return 0;
 }
 
+void rig_remove_tree(const char *path)
+{
+	(void)nftw(path, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
 static void unmount(const char *path)
 {
 	for (int i = 0; i < 50; i++) {
@@ -217,7 +222,7 @@ static void undo_one(struct rig *g, const struct rig_undo *u)
 	switch (u->kind) {
 	case UNDO_UNMOUNT: unmount(u->path); break;
 	case UNDO_CHILD: rig_reap(g, u->pid, 30); break;
-	case UNDO_TREE: (void)nftw(u->path, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT); break;
+	case UNDO_TREE: rig_remove_tree(u->path); break;
 	case UNDO_CGROUP: rig_throttle_fini(g); break;
 	}
 }

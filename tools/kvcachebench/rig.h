@@ -73,6 +73,8 @@ void rig_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 bool rig_row_wanted(const struct rig *g, const char *name);
 WUR int rig_undo_add(struct rig *g, enum rig_undo_kind kind, pid_t pid, const char *path);
 void rig_undo_drop(struct rig *g, enum rig_undo_kind kind, pid_t pid, const char *path);
+/* Of this run only; as far as it goes. */
+void rig_remove_tree(const char *path);
 /* Makes directory dir/name and gives its path. */
 WUR int rig_mkdir(const char *dir, const char *name, char path[RIG_PATH]);
 
@@ -106,6 +108,8 @@ void rig_drop_names(void);
 void rig_throttle_init(struct rig *g);
 /* Reads of base's device in bytes per second; 0 unlimited. False: cannot. */
 bool rig_throttle_set(struct rig *g, uint64_t bytes_per_second);
+/* Leaves the group, or joins it again: programs started within stay in it. */
+void rig_throttle_member(struct rig *g, bool in);
 void rig_throttle_fini(struct rig *g);
 
 /* ---- rig_mount.c: the daemon ------------------------------------------------ */

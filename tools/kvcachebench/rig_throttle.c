@@ -126,15 +126,22 @@ bool rig_throttle_set(struct rig *g, uint64_t bytes_per_second)
 	return put(g->throttle.group, "blkio.throttle.read_bps_device", text);
 }
 
-void rig_throttle_fini(struct rig *g)
+void rig_throttle_member(struct rig *g, bool in)
 {
 	char pid[32];
 
 	if (!g->throttle.on)
 		return;
-	(void)rig_throttle_set(g, 0);
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	(void)put(g->throttle.back, "cgroup.procs", pid);
+	(void)put(in ? g->throttle.group : g->throttle.back, "cgroup.procs", pid);
+}
+
+void rig_throttle_fini(struct rig *g)
+{
+	if (!g->throttle.on)
+		return;
+	(void)rig_throttle_set(g, 0);
+	rig_throttle_member(g, false);
 	(void)rmdir(g->throttle.group); /* stays when a child is in it */
 	g->throttle.on = false;
 }
