@@ -45,6 +45,15 @@ while read -r name; do
 	done <"$T/options"
 done <"$T/commands"
 
+BENCH=$BUILD/tools/kvcachebench/kvcachebench
+if [ -x "$BENCH" ]; then
+	"$BENCH" placement --help | grep -oE -- '--[a-z-]+' | sort -u >"$T/options"
+	plain "$MAN/kvcachebench.1" | sed -n '/^.SH OPTIONS OF PLACEMENT/,/^.SH OPTIONS OF CODEC/p' >"$T/page"
+	while read -r opt; do
+		grep -qE -- "$opt\b" "$T/page" || fail "kvcachebench(1) lacks $opt of placement"
+	done <"$T/options"
+fi
+
 need man
 for page in kvcachefs.8 kvcachectl.1 kvcachefs-xattr.7 kvlm.1 kvcachebench.1 fsck.kvcachefs.8 kvcachefs-format.5; do
 	LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$MAN/$page" 2>"$T/warn" >/dev/null

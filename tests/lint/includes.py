@@ -4,7 +4,7 @@
 
 The four in the middle never see each other. include/kvcachefs stands alone.
 Tools see include/, base, layouts and codecs, where they must parse; kvcachebench
-also tiers; fsck also the object format, which is parsing. Never store or fs.
+also tiers and the policy's arithmetic; fsck also the object format, which is parsing. Never store or fs.
 """
 import re
 
@@ -26,7 +26,7 @@ FORMAT_HEADERS = {"store/object_format.h", "store/object.h", "store/record.h",
                   "store/standin.h"}
 # fs/ops*.c translate for the store and nothing below it; who may go deeper
 PER_FILE = {
-    "tools/kvcachebench/": {"tiers"},
+    "tools/kvcachebench/": {"tiers", "policy"},
     # policy/quality.h: they calibrate the estimate
     "tools/kvlm/": {"policy"},
     "tools/kvcachectl/": {"policy"},

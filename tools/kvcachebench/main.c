@@ -14,13 +14,14 @@ static const struct bench_cmd commands[] = {
 	{ "read", "loading files, beside ext4 and btrfs", bench_read },
 	{ "write", "saving files, beside ext4; sealing under load", bench_write },
 	{ "meta", "creating, opening and looking at many files", bench_meta },
+	{ "placement", "delay and quality of many contexts under a load, beside other systems", bench_placement },
 };
 
 static int usage(FILE *f, int status)
 {
 	fprintf(f, "Usage: kvcachebench COMMAND [OPTION...]\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		fprintf(f, "  %-8s %s\n", commands[i].name, commands[i].help);
+		fprintf(f, "  %-9s %s\n", commands[i].name, commands[i].help);
 	fprintf(f, "\nkvcachebench COMMAND --help says more; see kvcachebench(1).\n");
 	return status;
 }

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A load: requests arrive by a Poisson process, each for a context by Zipf's law, and a
+ * few readers take them in order. A request is loaded as an engine does: open, read
+ * to the end, unpack if the client packs; that is its delay. A context that is not
+ * there counts what computing it anew takes (the time is counted, not spent) and is
+ * written again by the same reader.
+ *
+ * Outside of the delay: where the content is held is asked before, and what came is
+ * hashed after, and must be one of the forms of that context. Anything else ends
+ * the load with -KVFS_EVERIFY.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/lock.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "placement.h"
+#include "placement_kivi.h"
+
+#define CALL (1u << 20)
+
+struct request {
+	uint64_t due_ns; /* from the start */
+	unsigned ctx;
+	float delay_s, wait_s;
+	uint8_t form;
+	bool hit, gone;
+};
+
+struct load {
+	struct rig *g;
+	const struct place_load *l;
+	struct request *req; /* owned */
+	unsigned n;
+	uint64_t start_ns;
+	struct lock lock;
+	unsigned next GUARDED;
+	int err GUARDED;
+};
+
+struct reader {
+	struct load *ld;
+	struct place_writer w;
+	char *buf, *out; /* owned, of buf_bytes; out: unpacked */
+	size_t buf_bytes;
+	pthread_t thread;
+	bool started;
+};
+
+/* ---- arrivals ------------------------------------------------------------------- */
+
+/* splitmix64 */
+static uint64_t next_random(uint64_t *s)
+{
+	*s += 0x9e3779b97f4a7c15ull;
+	return hash_u64(*s);
+}
+
+static double uniform(uint64_t *s)
+{
+	return ((double)(next_random(s) >> 11) + 0.5) * 0x1p-53;
+}
+
+static int draw(struct load *ld)
+{
+	const struct place_load *l = ld->l;
+	unsigned n = l->set->n;
+	double *sum = mem_calloc(n, sizeof(*sum)), t = 0;
+	uint64_t rng = l->seed;
+
+	ld->n = l->o->warmup + l->o->requests;
+	ld->req = mem_calloc(ld->n, sizeof(*ld->req));
+	if (!sum || !ld->req) {
+		mem_free(sum);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < n; i++)
+		sum[i] = (i ? sum[i - 1] : 0) + pow(i + 1, -l->zipf);
+	for (unsigned k = 0; k < ld->n; k++) {
+		double u = uniform(&rng) * sum[n - 1];
+		unsigned lo = 0, hi = n - 1;
+
+		while (lo < hi) {
+			unsigned mid = (lo + hi) / 2;
+
+			if (sum[mid] < u)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		t -= log(uniform(&rng)) / l->o->rate;
+		ld->req[k].ctx = l->rank[lo];
+		ld->req[k].due_ns = (uint64_t)(t * 1e9);
+	}
+	mem_free(sum);
+	return 0;
+}
+
+/* ---- one request ------------------------------------------------------------------ */
+
+/* To the end of the file; its length or -errno. */
+static ssize_t read_all(const char *path, char *buf, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t at = 0;
+	ssize_t n = 1;
+
+	if (fd < 0)
+		return -errno;
+	while (n > 0 && at < cap) {
+		n = read(fd, buf + at, cap - at < CALL ? cap - at : CALL);
+		if (n < 0) {
+			int e = errno;
+
+			close(fd);
+			return -e;
+		}
+		at += (size_t)n;
+	}
+	close(fd);
+	return (ssize_t)at;
+}
+
+/* The form that these bytes are; PLACE_FORMS_MAX: none. */
+static unsigned form_of(const struct load *ld, unsigned ctx, const void *p, size_t len)
+{
+	const struct place_set *s = ld->l->set;
+	uint64_t sum = hash64(p, len, 0);
+	bool any = strcmp(ld->l->sys->form, "*") == 0;
+
+	for (unsigned i = 0; i < s->n_forms; i++)
+		if (s->c[ctx].view[i].sum == sum && s->form[i].known &&
+		    (i == 0 || any || strcmp(s->form[i].label, ld->l->sys->form) == 0))
+			return i;
+	return PLACE_FORMS_MAX;
+}
+
+static int unpack(struct reader *rd, ssize_t got, size_t *ret_len)
+{
+	int r = kivi_length(rd->buf, (size_t)got, ret_len);
+
+	return r < 0 ? r : kivi_unpack(rd->buf, (size_t)got, rd->out, rd->buf_bytes);
+}
+
+static int load_one(struct reader *rd, struct request *q)
+{
+	const struct place_load *l = rd->ld->l;
+	const struct place_context *c = &l->set->c[q->ctx];
+	bool kivi = l->sys->how == PLACE_KIVI;
+	char path[RIG_PATH + 64], tier[16];
+	size_t len = 0;
+	uint64_t t0;
+	ssize_t got;
+	int r = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", l->mnt, c->name);
+	rig_ask(path, "tier", tier, sizeof(tier));
+	t0 = clock_mono_ns();
+	got = read_all(path, rd->buf, rd->buf_bytes);
+	if (got >= 0 && kivi)
+		r = unpack(rd, got, &len);
+	q->delay_s = (float)((double)(clock_mono_ns() - t0) * 1e-9);
+	if (got == -ENOENT) {
+		q->gone = true;
+		q->delay_s = (float)(l->o->recompute_s_per_mb * (double)c->bytes * 1e-6);
+		r = place_write(&rd->w, q->ctx, false);
+		return r == -ENOSPC || r == -EDQUOT ? 0 : r;
+	}
+	if (got < 0 || r < 0)
+		return rig_fail(got < 0 ? (int)got : r, "reading %s: %s", path,
+				err_text(got < 0 ? (int)got : r));
+	q->hit = strcmp(tier, "dram") == 0 || strcmp(tier, "copy") == 0;
+	q->form = (uint8_t)form_of(rd->ld, q->ctx, kivi ? rd->out : rd->buf, kivi ? len : (size_t)got);
+	if (q->form == PLACE_FORMS_MAX)
+		return rig_fail(-KVFS_EVERIFY, "%s: bytes that are none of its forms; if a codec has "
+				"changed, remove %s/scores", path, l->set->dir);
+	return 0;
+}
+
+/* ---- readers ---------------------------------------------------------------------- */
+
+static void sleep_until(uint64_t ns)
+{
+	struct timespec ts = { (time_t)(ns / NSEC_PER_SEC), (long)(ns % NSEC_PER_SEC) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+		;
+}
+
+static void *reader_main(void *arg)
+{
+	struct reader *rd = arg;
+	struct load *ld = rd->ld;
+
+	for (;;) {
+		struct request *q = NULL;
+		uint64_t due, now;
+		int r;
+
+		lock_acquire(&ld->lock);
+		if (ld->next < ld->n && ld->err == 0)
+			q = &ld->req[ld->next++];
+		lock_release(&ld->lock);
+		if (!q)
+			return NULL;
+		due = ld->start_ns + q->due_ns;
+		sleep_until(due);
+		now = clock_mono_ns();
+		q->wait_s = (float)((double)(now - due) * 1e-9);
+		r = ld->l->sys->how == PLACE_NONE ? 0 : load_one(rd, q);
+		lock_acquire(&ld->lock);
+		if (r < 0 && ld->err == 0)
+			ld->err = r;
+		lock_release(&ld->lock);
+	}
+}
+
+static int reader_start(struct reader *rd, struct load *ld, unsigned id)
+{
+	const struct place_load *l = ld->l;
+	int r = place_writer_init(&rd->w, l->set, l->sys, l->mnt, id);
+
+	rd->ld = ld;
+	rd->buf_bytes = kivi_bound(l->set->max_bytes) + CALL;
+	if (r == 0) {
+		rd->buf = load_buffer(rd->buf_bytes);
+		rd->out = l->sys->how == PLACE_KIVI ? load_buffer(rd->buf_bytes) : NULL;
+		if (!rd->buf || (l->sys->how == PLACE_KIVI && !rd->out))
+			r = -ENOMEM;
+	}
+	if (r == 0)
+		r = thread_start("reader", reader_main, rd, &rd->thread);
+	rd->started = r == 0;
+	return r;
+}
+
+static void reader_end(struct reader *rd)
+{
+	if (rd->started)
+		pthread_join(rd->thread, NULL);
+	if (rd->buf)
+		munmap(rd->buf, rd->buf_bytes);
+	if (rd->out)
+		munmap(rd->out, rd->buf_bytes);
+	place_writer_fini(&rd->w);
+}
+
+static void stop(struct load *ld, int r)
+{
+	lock_acquire(&ld->lock);
+	if (ld->err == 0)
+		ld->err = r;
+	lock_release(&ld->lock);
+}
+
+/* Signals are held back in all threads: somebody has to look. */
+static void watch(struct load *ld)
+{
+	for (;;) {
+		unsigned at;
+
+		lock_acquire(&ld->lock);
+		at = ld->err ? ld->n : ld->next;
+		lock_release(&ld->lock);
+		if (at >= ld->n)
+			return;
+		if (rig_interrupted(ld->g))
+			stop(ld, -EINTR);
+		rig_say("%s: request %u of %u", ld->l->sys->name, at, ld->n);
+		usleep(100000);
+	}
+}
+
+/* ---- the result --------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x > y) - (x < y);
+}
+
+static float percentile(const float *v, unsigned n, double p)
+{
+	unsigned at = (unsigned)ceil(p * n);
+
+	return v[at > 0 ? at - 1 : 0];
+}
+
+/* Scores beside those of the exact cache, suite by suite: of a single context the
+ * exact score may be nothing. */
+struct worth {
+	double score, exact, agree, n;
+};
+
+static void worth_add(struct worth *w, const struct place_context *c, unsigned form)
+{
+	w->score += c->view[form].score;
+	w->exact += c->view[0].score;
+	w->agree += c->view[form].agree;
+	w->n++;
+}
+
+static void summarise_worth(const struct worth w[PLACE_SUITES], struct place_result *ret)
+{
+	double n = 0;
+
+	for (unsigned k = 0; k < PLACE_SUITES; k++) {
+		ret->quality += w[k].exact > 0 ? w[k].n * w[k].score / w[k].exact : 0;
+		ret->agree += w[k].agree;
+		n += w[k].n;
+	}
+	ret->quality /= n;
+	ret->agree /= n;
+}
+
+static int summarise(const struct load *ld, struct place_result *ret)
+{
+	unsigned first = ld->l->o->warmup, n = ld->n - first;
+	float *v = mem_calloc(n, sizeof(*v));
+	struct worth w[PLACE_SUITES] = { { 0 } };
+
+	if (!v)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		const struct request *q = &ld->req[first + i];
+		const struct place_context *c = &ld->l->set->c[q->ctx];
+
+		v[i] = ld->l->sys->how == PLACE_NONE
+			       ? (float)(ld->l->o->recompute_s_per_mb * (double)c->bytes * 1e-6)
+			       : q->delay_s;
+		ret->mean_s += v[i] / n;
+		ret->wait_s += q->wait_s / n;
+		ret->hit += (double)q->hit / n;
+		ret->gone += (double)q->gone / n;
+		worth_add(&w[c->suite], c, q->form);
+	}
+	qsort(v, n, sizeof(*v), by_value);
+	ret->p50_s = percentile(v, n, 0.5);
+	ret->p99_s = percentile(v, n, 0.99);
+	summarise_worth(w, ret);
+	mem_free(v);
+	return 0;
+}
+
+int place_load_run(struct rig *g, const struct place_load *l, struct place_result *ret)
+{
+	struct reader rd[PLACE_READERS_MAX];
+	struct load ld = { .g = g, .l = l };
+	struct place_result result = { .valid = true };
+	unsigned n = l->o->readers;
+	int r = draw(&ld);
+
+	memset(rd, 0, sizeof(rd));
+	lock_init(&ld.lock);
+	if (l->sys->how == PLACE_NONE)
+		n = 0; /* nothing is read */
+	ld.start_ns = clock_mono_ns();
+	for (unsigned i = 0; i < n && r == 0; i++)
+		r = reader_start(&rd[i], &ld, i);
+	if (r < 0)
+		stop(&ld, r);
+	else if (n)
+		watch(&ld);
+	for (unsigned i = 0; i < n; i++)
+		reader_end(&rd[i]);
+	lock_acquire(&ld.lock);
+	r = ld.err;
+	lock_release(&ld.lock);
+	lock_fini(&ld.lock);
+	if (r == 0)
+		r = summarise(&ld, &result);
+	if (r == 0)
+		*ret = result;
+	mem_free(ld.req);
+	return r;
+}

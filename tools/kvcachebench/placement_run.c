@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+/*
+ * All systems in all cells, repeat by repeat. In each repeat other contexts are
+ * popular, each system begins with a new store, and the budgets grow from cell to cell: a
+ * store is filled once (the least popular context first, so that what is removed for
+ * want of room are those), and what is missing when the budgets have grown is
+ * written again as far as there is room, the most popular first.
+ *
+ * Reads are throttled for the daemon, and for us only while the control is read: a
+ * plain file by O_DIRECT, before and after each run. A run that has not seen the rate
+ * asked for within a tenth both times does not count.
+ *
+ * The daemon's part is started within the blkio group, we are outside: what an
+ * engine writes anew comes from its own memory, not from this device.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "placement.h"
+
+#define TOLERANCE 0.1
+#define CONTROL_MIN (64u << 20)
+#define TRIES 2 /* of a run that does not count */
+
+struct runs {
+	struct rig *g;
+	const struct place_options *o;
+	struct place_set *set;
+	const struct place_systems *sys;
+	struct place_report *rep;
+	unsigned *rank;      /* owned; [set->n] */
+	bool throttles[2];
+	unsigned n_throttles;
+	char control[RIG_PATH];
+	uint64_t control_bytes;
+	char *control_buf;   /* owned, a call longer */
+	struct place_rates rates;
+};
+
+/* ---- the control ------------------------------------------------------------------ */
+
+static int control_create(struct runs *u)
+{
+	double s;
+
+	u->control_bytes = CONTROL_MIN;
+	if (u->o->throttle != 0 && u->o->throttle_Bps / 2 > CONTROL_MIN)
+		u->control_bytes = u->o->throttle_Bps / 2 & ~(uint64_t)((1u << 20) - 1);
+	snprintf(u->control, sizeof(u->control), "%.4000s/control", u->g->base);
+	u->control_buf = load_buffer(u->control_bytes + (1u << 20));
+	if (!u->control_buf)
+		return -ENOMEM;
+	s = save_file(u->control, u->control_buf, u->control_bytes, u->control_bytes, 1u << 20);
+	if (s < 0)
+		return rig_fail((int)s, "%s: %s", u->control, err_text((int)s));
+	sync();
+	return 0;
+}
+
+static int control_read(struct runs *u, double *ret_Bps)
+{
+	double s;
+
+	rig_throttle_member(u->g, true);
+	s = load_file(u->control, LOAD_DIRECT, u->control_buf, u->control_bytes);
+	rig_throttle_member(u->g, false);
+	if (s < 0)
+		return rig_fail((int)s, "%s: %s", u->control, err_text((int)s));
+	*ret_Bps = (double)u->control_bytes / s;
+	return 0;
+}
+
+static bool as_asked(const struct runs *u, const struct place_result *r, bool throttled)
+{
+	for (unsigned i = 0; throttled && i < 2; i++)
+		if (fabs(r->control_Bps[i] / (double)u->o->throttle_Bps - 1) > TOLERANCE)
+			return false;
+	return true;
+}
+
+/* ---- the contents ------------------------------------------------------------------- */
+
+static bool room_for_one(const struct runs *u, const char *mnt)
+{
+	struct statvfs s;
+
+	return statvfs(mnt, &s) == 0 && (uint64_t)s.f_bavail * s.f_frsize > u->set->max_bytes * 2;
+}
+
+static bool is_there(const struct runs *u, const char *mnt, unsigned ctx)
+{
+	char path[RIG_PATH + 64];
+
+	snprintf(path, sizeof(path), "%s/%s", mnt, u->set->c[ctx].name);
+	return access(path, F_OK) == 0;
+}
+
+/* @whole: a new store. */
+static int fill(struct runs *u, const struct place_system *sys, const char *mnt, bool whole)
+{
+	unsigned n = u->set->n;
+	struct place_writer w;
+	int r = place_writer_init(&w, u->set, sys, mnt, 0);
+
+	for (unsigned i = 0; i < n && r == 0; i++) {
+		unsigned ctx = u->rank[whole ? n - 1 - i : i];
+
+		if (!whole && !room_for_one(u, mnt))
+			break;
+		if (!whole && is_there(u, mnt, ctx))
+			continue;
+		rig_say("%s: writing context %u of %u", sys->name, i + 1, n);
+		r = place_write(&w, ctx, true);
+		if (r == -ENOSPC || r == -EDQUOT)
+			r = 0; /* it is then computed when it is asked for */
+		if (r == 0 && rig_interrupted(u->g))
+			r = -EINTR;
+	}
+	place_writer_fini(&w);
+	return r;
+}
+
+static int mount_for(struct runs *u, const struct place_system *sys, double dram, struct rig_mount *m)
+{
+	double bytes = dram * (double)u->set->bytes;
+	char options[256], cost[32];
+	int r;
+
+	snprintf(options, sizeof(options), "%s,dram=%.0f,ssd=%.0f,full=evict,settle=500ms",
+		 sys->options, bytes < 16777216 ? 16777216 : bytes, 4 * bytes);
+	(void)rig_throttle_set(u->g, 0);
+	rig_throttle_member(u->g, true);
+	r = rig_mount_start(u->g, m, "placement", options);
+	rig_throttle_member(u->g, false);
+	snprintf(cost, sizeof(cost), "%g", u->o->recompute_s_per_mb * (double)u->set->max_bytes * 1e-6);
+	return r ? r : rig_steer(m->mnt, "recompute", cost);
+}
+
+/* ---- one run ------------------------------------------------------------------------ */
+
+static unsigned row_index(const struct runs *u, unsigned d, unsigned z, unsigned t, unsigned sys)
+{
+	return ((d * u->o->zipf.n + z) * u->n_throttles + t) * u->sys->n + sys;
+}
+
+static int run_once(struct runs *u, const struct place_load *l, bool throttled,
+		    struct place_result *ret)
+{
+	struct place_result res = { .valid = false };
+	double before = 0, after = 0;
+	int r;
+
+	if (throttled && !rig_throttle_set(u->g, u->o->throttle_Bps))
+		return rig_fail(-EIO, "the device cannot be throttled any more");
+	r = control_read(u, &before);
+	if (r == 0)
+		r = place_load_run(u->g, l, &res);
+	if (r == 0)
+		r = control_read(u, &after);
+	if (throttled)
+		(void)rig_throttle_set(u->g, 0);
+	res.control_Bps[0] = before;
+	res.control_Bps[1] = after;
+	res.valid = r == 0 && as_asked(u, &res, throttled);
+	*ret = res;
+	return r;
+}
+
+static int run_cell(struct runs *u, unsigned sys, unsigned d, unsigned z, unsigned t,
+		    unsigned repeat, const char *mnt)
+{
+	struct place_row *row = &u->rep->rows[row_index(u, d, z, t, sys)];
+	struct place_load l = { .o = u->o, .set = u->set, .sys = &u->sys->s[sys], .mnt = mnt,
+				.zipf = u->o->zipf.v[z], .rank = u->rank };
+	struct place_result res;
+	int r = 0;
+
+	/* the same requests for every system and budget */
+	l.seed = hash_u64(u->o->seed * 1000003 + repeat) + z;
+	for (unsigned k = 0; k < TRIES && r == 0; k++) {
+		r = run_once(u, &l, u->throttles[t], &res);
+		if (res.valid)
+			break;
+	}
+	if (r == 0)
+		row->r[row->n++] = res;
+	return r;
+}
+
+static int run_system(struct runs *u, unsigned k, unsigned repeat)
+{
+	const struct place_system *sys = &u->sys->s[k];
+	struct rig_mount m = { .pid = 0 };
+	bool has_store = sys->how != PLACE_NONE;
+	int r = 0, e;
+
+	for (unsigned d = 0; d < u->o->dram.n && r == 0; d++) {
+		if (has_store)
+			r = mount_for(u, sys, u->o->dram.v[d], &m);
+		if (has_store && r == 0)
+			r = fill(u, sys, m.mnt, d == 0);
+		for (unsigned z = 0; z < u->o->zipf.n && r == 0; z++)
+			for (unsigned t = 0; t < u->n_throttles && r == 0; t++)
+				r = run_cell(u, k, d, z, t, repeat, m.mnt);
+		e = rig_mount_stop(u->g, &m);
+		r = r ? r : e;
+	}
+	if (has_store)
+		rig_remove_tree(m.store);
+	return r;
+}
+
+/* ---- all of them -------------------------------------------------------------------- */
+
+static void shuffle(struct runs *u, unsigned repeat)
+{
+	uint64_t s = hash_u64(u->o->seed * 7919 + repeat);
+
+	for (unsigned i = 0; i < u->set->n; i++)
+		u->rank[i] = i;
+	for (unsigned i = u->set->n; i > 1; i--) {
+		unsigned j = (unsigned)((s = hash_u64(s + i)) % i), t = u->rank[i - 1];
+
+		u->rank[i - 1] = u->rank[j];
+		u->rank[j] = t;
+	}
+}
+
+static int rows_create(struct runs *u)
+{
+	struct place_report *rep = u->rep;
+
+	rep->n = u->o->dram.n * u->o->zipf.n * u->n_throttles * u->sys->n;
+	rep->rows = mem_calloc(rep->n, sizeof(*rep->rows));
+	if (!rep->rows)
+		return -ENOMEM;
+	for (unsigned d = 0; d < u->o->dram.n; d++)
+		for (unsigned z = 0; z < u->o->zipf.n; z++)
+			for (unsigned t = 0; t < u->n_throttles; t++)
+				for (unsigned k = 0; k < u->sys->n; k++)
+					rep->rows[row_index(u, d, z, t, k)] = (struct place_row){
+						.system = k, .why_not = u->sys->s[k].why_not,
+						.cell = { u->o->zipf.v[z], u->o->dram.v[d],
+							  u->throttles[t] } };
+	return 0;
+}
+
+static int throttles_init(struct runs *u)
+{
+	if (u->o->throttle != 0)
+		rig_throttle_init(u->g);
+	rig_throttle_member(u->g, false);
+	if (u->o->throttle != 0 && rig_throttle_set(u->g, 0))
+		u->throttles[u->n_throttles++] = true;
+	else if (u->o->throttle != 0)
+		sbuf_addf(&u->rep->notes, "Not throttled: %s.\n", u->g->throttle.why_not);
+	if (u->o->throttle != 1)
+		u->throttles[u->n_throttles++] = false;
+	return u->n_throttles ? 0 : rig_fail(-EOPNOTSUPP, "not throttled: %s", u->g->throttle.why_not);
+}
+
+static int bounds(struct runs *u)
+{
+	const struct place_options *o = u->o;
+	unsigned n = o->dram.n * o->zipf.n * u->n_throttles * o->alpha.n;
+	int r = 0;
+
+	u->rep->bounds = mem_calloc(n, sizeof(*u->rep->bounds));
+	if (!u->rep->bounds)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n && r == 0; i++) {
+		unsigned a = i % o->alpha.n, t = i / o->alpha.n % u->n_throttles;
+		unsigned z = i / o->alpha.n / u->n_throttles % o->zipf.n;
+		unsigned d = i / o->alpha.n / u->n_throttles / o->zipf.n;
+		struct place_bound *b = &u->rep->bounds[i];
+
+		b->cell = (struct place_cell){ o->zipf.v[z], o->dram.v[d], u->throttles[t] };
+		b->alpha = o->alpha.v[a];
+		r = place_bound_run(o, u->set, &u->rates, b);
+		u->rep->n_bounds += r == 0;
+	}
+	return r;
+}
+
+/* The device's rate for the ceiling: as the control saw it, on the average. */
+static void device_rates(struct runs *u)
+{
+	double sum[2] = { 0, 0 }, n[2] = { 0, 0 };
+
+	for (unsigned i = 0; i < u->rep->n; i++)
+		for (unsigned k = 0; k < u->rep->rows[i].n; k++) {
+			const struct place_row *row = &u->rep->rows[i];
+
+			sum[row->cell.throttled] += row->r[k].control_Bps[0] + row->r[k].control_Bps[1];
+			n[row->cell.throttled] += 2;
+		}
+	for (unsigned t = 0; t < 2; t++)
+		u->rates.ssd_Bps[t] = n[t] > 0 ? sum[t] / n[t] : 0;
+}
+
+static int run_repeats(struct runs *u)
+{
+	int r = 0;
+
+	for (unsigned repeat = 0; repeat < u->o->repeats && r == 0; repeat++) {
+		shuffle(u, repeat);
+		for (unsigned k = 0; k < u->sys->n && r == 0; k++)
+			if (!u->sys->s[k].why_not)
+				r = run_system(u, k, repeat);
+	}
+	return r;
+}
+
+int place_run_all(struct rig *g, const struct place_options *o, struct place_set *s,
+		  const struct place_systems *sys, struct place_report *rep)
+{
+	struct runs u = { .g = g, .o = o, .set = s, .sys = sys, .rep = rep };
+	int r = throttles_init(&u);
+
+	u.rank = mem_calloc(s->n, sizeof(*u.rank));
+	if (r == 0 && !u.rank)
+		r = -ENOMEM;
+	if (r == 0)
+		r = rows_create(&u);
+	if (r == 0)
+		r = control_create(&u);
+	if (r == 0)
+		r = place_rates_measure(g, s, &u.rates);
+	if (r == 0)
+		r = run_repeats(&u);
+	if (r == 0) {
+		device_rates(&u);
+		r = bounds(&u);
+	}
+	if (u.control_buf)
+		munmap(u.control_buf, u.control_bytes + (1u << 20));
+	mem_free(u.rank);
+	return r;
+}
