@@ -151,20 +151,22 @@ static int save(const char *path, const char *p, size_t len)
 }
 
 /* Other systems' files settle by themselves; what keeps one level only is told so,
- * and sealed by that. A file in use is left for its next writer. */
+ * and sealed by that; what lost tokens is a new content. A file in use is left for its
+ * next writer. */
 static int settle_file(const struct place_writer *w, const char *path, bool settle)
 {
-	int r = 0;
+	bool drop = strncmp(w->sys->level, "drop:", 5) == 0;
+	int r = drop ? steer(path, "accept", "drop") : 0;
 
-	if (settle) {
-		r = steer(path, "seal", "1");
-		if (r == -E2BIG || r == -EBUSY)
-			r = 0; /* stays plain, or is being sealed */
-	}
 	if (r == 0 && w->sys->level[0]) {
 		r = steer(path, "level", w->sys->level);
 		if (!settle && r == -EBUSY)
 			r = 0;
+	}
+	if (r == 0 && settle) {
+		r = steer(path, "seal", "1");
+		if (r == -E2BIG || r == -EBUSY)
+			r = 0; /* stays plain, or is being sealed */
 	}
 	return r;
 }
@@ -185,16 +187,14 @@ int place_write(struct place_writer *w, unsigned ctx, bool settle)
 	snprintf(tmp, sizeof(tmp), "%s/.%s.%u", w->mnt, c->name, w->id);
 	if (r == 0)
 		r = save(tmp, bytes, len);
-	if (r == 0 && rename(tmp, path) < 0)
-		r = -errno;
-	if (r == 0) {
-		r = settle_file(w, path, settle);
-		/* another reader's work, or evicted at once */
-		if (r == -ENOENT || r == -ENODATA)
-			r = 0;
-	} else {
+	if (r < 0)
 		(void)unlink(tmp); /* if it is there */
-	}
+	else if (rename(tmp, path) < 0)
+		r = -errno;
+	else
+		r = settle_file(w, path, settle);
+	if (r == -ENOENT || r == -ENODATA)
+		r = 0; /* evicted already, as a full store may */
 	if (r < 0 && r != -ENOSPC && r != -EDQUOT && r != -EPERM && r != -EOPNOTSUPP && r != -EINVAL)
 		return rig_fail(r, "writing %s: %s", path, err_text(r));
 	return r;
