@@ -105,16 +105,15 @@ bool level_pin_locked(struct ctx *c, struct node *n, bool writes)
 
 	if (!c->obj || c->rec.state == KVFS_RECORD_PLAIN)
 		return false;
-	if (was && in_use(c))
-		return false;
-	note_relayer(c, n);
 	now = level_stored(c);
+	note_relayer(c, n);
 	/* who may write gets what is there: what he leaves alone shall stay as it is */
-	if (!writes && grant_check(c->st, n, c->obj->layout) == 0)
+	if (!writes && now > 1 && c->st->policy->layers &&
+	    grant_check(c->st, n, c->obj->layout) == 0)
 		now = wanted(c->st, n, c->obj, now);
-	c->serve_layers = now;
-	if (was == now)
+	if (was == now || (was && in_use(c)))
 		return false;
+	c->serve_layers = now;
 	space_drop_dram(c, false, true); /* a copy of another level */
 	return c->obj->n_layers_max > 1;
 }

@@ -40,6 +40,38 @@ for ((round = 1; round <= rounds; round++)); do
 	umount_fs
 	torn_store "$STORE" "round $round, seed $seed"
 done
+# encoded anew in layers, then a level dropped: each there when it returned, and whole
+cut_off() {
+	fs_shutdown "$LOOP_DIR" 2
+	exec 5<&-
+	kill -KILL "$FS_PID"
+	clear_fs
+	loop_remount "$LOOP_DIR"
+	mount_fs -o dram=64M,settle=1h,log=warn
+}
+level() { getfattr --only-values --absolute-names -n user.kvcache.level "$MNT/level" 2>/dev/null; }
+mount_fs -o dram=64M,settle=1h,log=warn
+kvdata st 3000000 1 "$T/ref"
+cp "$T/ref" "$MNT/level"
+sync "$MNT/level"
+expect setfattr -n user.kvcache.seal -v 1 "$MNT/level"
+expect setfattr -n user.kvcache.quality -v 0 "$MNT/level"
+sync "$MNT/level" "$MNT"
+expect setfattr -n user.kvcache.seal -v 1 "$MNT/level"
+cut_off
+expect_same "$T/ref" "$MNT/level"
+for l in 1 0; do
+	exec 5<"$MNT/level" # what is dropped stays until this is closed
+	expect setfattr -n user.kvcache.level -v $l "$MNT/level"
+	[ $l = 1 ] || exec 5<&-
+	cut_off
+	expect_eq "$(level)" $l "level after a cut"
+	expect cat "$MNT/level" >"$T/low$l"
+done
+! cmp -s "$T/low0" "$T/low1" || fail "two levels read the same"
+umount_fs
+torn_store "$STORE" "levels"
+
 note "$(grep -c steps "$T/workers") workers cut off in $rounds rounds"
 
 case_end
