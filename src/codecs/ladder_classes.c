@@ -8,8 +8,8 @@
 
 #include "codecs/ladder.h"
 
-#define HIST_PART 4u    /* one block of so many is looked at */
-#define HIST_MIN 256u   /* unless there are fewer */
+#define HIST_BLOCKS 64u /* about so many blocks are looked at at least */
+#define HIST_PART 8u    /* or one of so many */
 #define TABLE_BITS 800u /* what one more class costs: a frame, its Huffman table */
 #define ESCAPE_BITS 16u
 
@@ -98,21 +98,49 @@ static uint64_t cost_joined(const uint32_t a[256], const uint32_t b[256])
 	return cost(sum);
 }
 
-/* Joins class i + 1 of n to class i. */
-static void join(struct ladder_scratch *s, uint64_t costs[], struct centroid centre[],
-		 uint8_t map[LADDER_SPREADS], unsigned n, unsigned i)
+/* Classes while they are joined. */
+struct joining {
+	unsigned n;
+	uint64_t cost[LADDER_SPREADS], both[LADDER_SPREADS]; /* of i; of i and i + 1 joined */
+	struct centroid *centre;
+	uint8_t map[LADDER_SPREADS]; /* from spreads */
+};
+
+static void both_set(struct joining *g, const struct ladder_scratch *s, unsigned i)
 {
-	centre[i].sum += centre[i + 1].sum;
-	centre[i].n += centre[i + 1].n;
-	memmove(&centre[i + 1], &centre[i + 2], (n - i - 2) * sizeof(centre[0]));
+	if (i + 1 < g->n)
+		g->both[i] = cost_joined(s->stats->hist[i], s->stats->hist[i + 1]);
+}
+
+/* Joins class i + 1 to class i. */
+static void join(struct ladder_scratch *s, struct joining *g, unsigned i)
+{
+	size_t behind = g->n - i - 2;
+
+	g->centre[i].sum += g->centre[i + 1].sum;
+	g->centre[i].n += g->centre[i + 1].n;
 	for (unsigned v = 0; v < 256; v++)
 		s->stats->hist[i][v] += s->stats->hist[i + 1][v];
-	costs[i] = cost(s->stats->hist[i]);
-	memmove(&s->stats->hist[i + 1], &s->stats->hist[i + 2], (n - i - 2) * sizeof(s->stats->hist[0]));
-	memmove(&costs[i + 1], &costs[i + 2], (n - i - 2) * sizeof(costs[0]));
+	g->cost[i] = g->both[i];
+	memmove(&g->centre[i + 1], &g->centre[i + 2], behind * sizeof(g->centre[0]));
+	memmove(&s->stats->hist[i + 1], &s->stats->hist[i + 2], behind * sizeof(s->stats->hist[0]));
+	memmove(&g->cost[i + 1], &g->cost[i + 2], behind * sizeof(g->cost[0]));
+	memmove(&g->both[i + 1], &g->both[i + 2], behind * sizeof(g->both[0]));
 	for (unsigned f = 0; f < LADDER_SPREADS; f++)
-		if (map[f] > i)
-			map[f]--;
+		if (g->map[f] > i)
+			g->map[f]--;
+	g->n--;
+	both_set(g, s, i);
+	if (i)
+		both_set(g, s, i - 1);
+}
+
+/* What joining i and i + 1 costs in all. */
+static uint64_t joining_costs(const struct joining *g, unsigned i, unsigned part)
+{
+	uint64_t apart = g->cost[i] + g->cost[i + 1];
+
+	return g->both[i] > apart ? (g->both[i] - apart) * part : 0;
 }
 
 /* Spread classes to classes of the format; sets widths. @part: one element of so
@@ -120,39 +148,30 @@ static void join(struct ladder_scratch *s, uint64_t costs[], struct centroid cen
 static void classes_join(struct ladder_scratch *s, struct ladder_head *h,
 			 struct centroid centre[], unsigned part)
 {
-	uint64_t costs[LADDER_SPREADS];
-	uint8_t map[LADDER_SPREADS];
-	unsigned n = LADDER_SPREADS;
+	struct joining g = { .n = LADDER_SPREADS, .centre = centre };
 
-	for (unsigned f = 0; f < n; f++) {
-		map[f] = (uint8_t)f;
-		costs[f] = cost(s->stats->hist[f]);
+	for (unsigned f = 0; f < LADDER_SPREADS; f++) {
+		g.map[f] = (uint8_t)f;
+		g.cost[f] = cost(s->stats->hist[f]);
+		both_set(&g, s, f);
 	}
-	while (n > 1) {
-		uint64_t least = UINT64_MAX;
+	while (g.n > 1) {
 		unsigned at = 0;
 
-		for (unsigned i = 0; i + 1 < n; i++) {
-			uint64_t both = cost_joined(s->stats->hist[i], s->stats->hist[i + 1]) * part;
-			uint64_t apart = (costs[i] + costs[i + 1]) * part;
-			uint64_t more = both > apart ? both - apart : 0;
-
-			if (more < least) {
-				least = more;
+		for (unsigned i = 1; i + 1 < g.n; i++)
+			if (joining_costs(&g, i, part) < joining_costs(&g, at, part))
 				at = i;
-			}
-		}
-		if (least > TABLE_BITS && n <= LADDER_CLASSES_MAX)
+		if (joining_costs(&g, at, part) > TABLE_BITS && g.n <= LADDER_CLASSES_MAX)
 			break;
-		join(s, costs, centre, map, n--, at);
+		join(s, &g, at);
 	}
-	h->n_classes = (uint8_t)n;
-	for (unsigned i = 0; i < n; i++) {
+	h->n_classes = (uint8_t)g.n;
+	for (unsigned i = 0; i < g.n; i++) {
 		(void)fix_cost(s->stats->hist[i], &h->width[i]);
 		h->draw[i] = draw_of(&centre[i]);
 	}
 	for (uint32_t c = 0; c < h->channels; c++)
-		s->class[c] = map[s->stats->spread[c]];
+		s->class[c] = g.map[s->stats->spread[c]];
 }
 
 void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const uint8_t *src,
@@ -160,12 +179,11 @@ void ladder_classes(const struct ladder_kern *k, struct ladder_scratch *s, const
 {
 	struct centroid centre[LADDER_SPREADS] = { 0 };
 	struct ladder_level v = ladder_level_of(h, 0), coarse = ladder_level_of(h, h->n_bits);
-	unsigned part = HIST_PART;
+	unsigned part = h->coded_rows * h->cols / (512 * HIST_BLOCKS);
 	struct ladder_walk w;
 	size_t i = 0;
 
-	if (h->coded_rows * h->cols < HIST_MIN * 512)
-		part = 1;
+	part = part < 1 ? 1 : part > HIST_PART ? HIST_PART : part;
 	memset(s->stats->hist, 0, sizeof(s->stats->hist));
 	ladder_walk_init(&w, k, h, s, false);
 	while (ladder_walk_next(&w)) {

@@ -163,8 +163,7 @@ int ladder_codes_open(struct codec_ctx *ctx, struct ladder_scratch *s,
 
 		if (src_len - h->at_codes != z.fix + 2 * (size_t)h->n_escapes)
 			return -KVFS_ECODEC;
-		for (size_t i = 0; i < h->n_escapes; i++)
-			s->escapes[i] = (int16_t)le16_get(esc + 2 * i);
+		ladder_patterns_get((uint16_t *)s->escapes, esc, h->n_escapes);
 		ret->in = (struct ladder_in){ .p = src + h->at_codes, .end = esc,
 					      .tail = s->tail[0] };
 	}

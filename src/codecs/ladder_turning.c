@@ -13,6 +13,8 @@
 
 #define ROWS_MIN 64u    /* fewer: the means would cost more than they save */
 #define HEAD_MIN 8u
+#define MEANS_PART 2u   /* one group of rows of so many goes into the means */
+#define MEANS_ROWS 256u /* unless there are not more rows */
 #define GAIN_MIN 8      /* 1/256 bit per value */
 #define SIZES 6u
 #define BASES 6u
@@ -261,6 +263,8 @@ void ladder_turning_means(const struct ladder_kern *k, struct ladder_scratch *s,
 	memset(s->stats->count, 0, h->channels * sizeof(s->stats->count[0]));
 	ladder_walk_init(&w, k, h, s, false);
 	while (ladder_walk_next(&w)) {
+		if ((w.coded - 1) / 8 % MEANS_PART && h->coded_rows > MEANS_ROWS)
+			continue;
 		ladder_block_load(&w, src, &s->block);
 		k->cells(&v, &s->block);
 		for (unsigned j = 0; j < LADDER_LINES; j++)

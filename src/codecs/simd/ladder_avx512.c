@@ -361,10 +361,10 @@ INLINE __m512i turned_line(const struct turned *m, const struct ladder_turning *
 				_mm512_mulhrs_epi16(m->other[h], s));
 }
 
-/* The cells of a line. */
+/* The cells of half a line; @z is that plus add. */
 INLINE __m512i point(const struct block_consts *c, __m512i t, __m512i z)
 {
-	return _mm512_add_epi16(_mm512_sll_epi16(t, c->shift), _mm512_add_epi16(z, c->add));
+	return _mm512_add_epi16(_mm512_sll_epi16(t, c->shift), z);
 }
 
 INLINE __m512i drawn(__m512i q, __m512i t, __m512i by)
@@ -407,21 +407,28 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 	const struct block_consts c = consts_of(v, d);
 	const __m512 step = power(v->e);
 	struct ladder_more m = *more;
+	const struct ladder_turning turning = b->turn;
 	struct turned means;
+	__m512i still[2];
 
 	if (turn)
 		means = turned_of(d, &b->turn);
+	for (int h = 0; h < 2; h++)
+		still[h] = _mm512_add_epi16(load(b->z + 32 * h), c.add);
 #pragma GCC unroll 8
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		__m512i t[2];
 
 		index_line(&c, d, &m, b, j, t, known);
 		for (int h = 0; h < 2; h++) {
-			__m512i z = turn ? turned_line(&means, &b->turn, j, (unsigned)h)
-					 : load(b->z + 32 * h);
-			__m512i q = point(&c, t[h], z), u[2];
+			__m512i z = still[h], q, u[2];
 			__m512 f[2];
 
+			if (turn)
+				z = turned_line(&means, &turning, j, (unsigned)h);
+			if (turn && known != NONE) /* there it is 0 */
+				z = _mm512_add_epi16(z, c.add);
+			q = point(&c, t[h], z);
 			if (known == NONE)
 				q = drawn(q, t[h], c.draw[h]);
 			for (int k = 0; k < 2; k++) {
@@ -475,8 +482,9 @@ INLINE __m512i first_patterns(__m512i q, __m512 step, __m512 half, const bool f1
 	for (int k = 0; k < 2; k++) {
 		f[k] = _mm512_fmsub_ps(floats(q, k), step, half);
 		u[k] = _mm512_castps_si512(f[k]);
-		u[k] = _mm512_mask_add_epi32(u[k], (__mmask16)~_mm512_movepi32_mask(u[k]), u[k],
-					     _mm512_set1_epi32(0xffff));
+		u[k] = _mm512_mask_add_epi32(
+			u[k], _mm512_cmpgt_epi32_mask(u[k], _mm512_setzero_si512()), u[k],
+			_mm512_set1_epi32(0xffff));
 	}
 	if (f16)
 		return ord(HALVES(f[0], f[1], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
@@ -600,11 +608,14 @@ INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d
 	const uint16_t *from = zeros;
 	const struct plane_consts planes = planes_of(f16);
 	struct ladder_more more_m = *more;
-	struct turned means = { { c.add, c.add }, { c.add, c.add } };
+	const struct ladder_turning turning = b->turn;
+	struct turned means = { 0 };
 	uint64_t at = bits->at;
 
-	if (b->turn.c)
-		means = turned_of(d, &b->turn);
+	if (turning.c)
+		means = turned_of(d, &turning);
+	for (int h = 0; h < 2 && !turning.c; h++) /* or z itself */
+		means.own[h] = _mm512_add_epi16(load(b->z + 32 * h), c.add);
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		uint64_t valid = _bzhi_u64(~0ull, b->count[j]), zero;
 		__m512i q[2], t[2], rest[2];
@@ -612,8 +623,11 @@ INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d
 
 		index_line(&c, d, &more_m, b, j, t, known);
 		for (int h = 0; h < 2; h++)
-			q[h] = point(&c, t[h], b->turn.c ? turned_line(&means, &b->turn, j, (unsigned)h)
-							 : load(b->z + 32 * h));
+			q[h] = point(&c, t[h],
+				     turning.c ? _mm512_add_epi16(
+							 turned_line(&means, &turning, j, (unsigned)h),
+							 c.add)
+					       : means.own[h]);
 		s = sizes_of(q, valid);
 		zero = zero_cells(q, valid);
 		at = residuals(&planes, &s, v->n_planes, bits->p, at, rest, f16);
