@@ -185,8 +185,8 @@ static int load_one(struct reader *rd, struct request *q)
 	q->hit = strcmp(tier, "dram") == 0 || strcmp(tier, "copy") == 0;
 	q->form = (uint8_t)form_of(rd->ld, q->ctx, kivi ? rd->out : rd->buf, kivi ? len : (size_t)got);
 	if (q->form == PLACE_FORMS_MAX)
-		return rig_fail(-KVFS_EVERIFY, "%s: bytes that are none of its forms; if a codec has "
-				"changed, remove %s/scores", path, l->set->dir);
+		return rig_fail(-KVFS_EVERIFY, "%s, read as %s: bytes that are none of its forms in "
+				"%s/scores", path, l->sys->name, l->set->dir);
 	return 0;
 }
 

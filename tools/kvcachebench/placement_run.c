@@ -28,6 +28,7 @@
 
 #define TOLERANCE 0.1
 #define CONTROL_MIN (64u << 20)
+#define MEMORY_SHARE 0.7 /* of the machine's, at most for one budget */
 #define TRIES 2 /* of a run that does not count */
 
 struct runs {
@@ -195,25 +196,43 @@ static int run_cell(struct runs *u, unsigned sys, unsigned d, unsigned z, unsign
 	return r;
 }
 
+/* Budgets are for this machine's memory, of which others need some too. */
+static bool has_memory(const struct runs *u, double dram)
+{
+	double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+
+	return dram * (double)u->set->bytes < MEMORY_SHARE * all;
+}
+
+static const char *why_not(const struct runs *u, double dram, const struct place_system *sys)
+{
+	if (sys->why_not || sys->how == PLACE_NONE || has_memory(u, dram))
+		return sys->why_not;
+	return "more DRAM than this machine can lend";
+}
+
 static int run_system(struct runs *u, unsigned k, unsigned repeat)
 {
 	const struct place_system *sys = &u->sys->s[k];
 	struct rig_mount m = { .pid = 0 };
-	bool has_store = sys->how != PLACE_NONE;
+	bool has_store = sys->how != PLACE_NONE, fresh = true;
 	int r = 0, e;
 
 	for (unsigned d = 0; d < u->o->dram.n && r == 0; d++) {
+		if (why_not(u, u->o->dram.v[d], sys))
+			continue;
 		if (has_store)
 			r = mount_for(u, sys, u->o->dram.v[d], &m);
 		if (has_store && r == 0)
-			r = fill(u, sys, m.mnt, d == 0);
+			r = fill(u, sys, m.mnt, fresh);
+		fresh = false;
 		for (unsigned z = 0; z < u->o->zipf.n && r == 0; z++)
 			for (unsigned t = 0; t < u->n_throttles && r == 0; t++)
 				r = run_cell(u, k, d, z, t, repeat, m.mnt);
 		e = rig_mount_stop(u->g, &m);
 		r = r ? r : e;
 	}
-	if (has_store)
+	if (m.store[0])
 		rig_remove_tree(m.store);
 	return r;
 }
@@ -247,7 +266,8 @@ static int rows_create(struct runs *u)
 			for (unsigned t = 0; t < u->n_throttles; t++)
 				for (unsigned k = 0; k < u->sys->n; k++)
 					rep->rows[row_index(u, d, z, t, k)] = (struct place_row){
-						.system = k, .why_not = u->sys->s[k].why_not,
+						.system = k,
+						.why_not = why_not(u, u->o->dram.v[d], &u->sys->s[k]),
 						.cell = { u->o->zipf.v[z], u->o->dram.v[d],
 							  u->throttles[t] } };
 	return 0;
