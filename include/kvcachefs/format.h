@@ -115,7 +115,9 @@ struct kvfs_object_header {
 	struct {
 		uint64_t off, len;
 	} layers[KVFS_OBJECT_LAYERS];
-	uint8_t reserved[512 - 128 - 16 * KVFS_OBJECT_LAYERS - 8];
+	uint32_t errors[KVFS_OBJECT_LAYERS]; /* f32, of each level, as policy/quality.h
+					       * defines them; 0: not known */
+	uint8_t reserved[512 - 128 - 20 * KVFS_OBJECT_LAYERS - 8];
 	uint64_t header_sum;
 };
 static_assert(sizeof(struct kvfs_object_header) == 512, "object header size");
@@ -124,6 +126,7 @@ static_assert(offsetof(struct kvfs_object_header, logical_bytes) == 40, "object 
 static_assert(offsetof(struct kvfs_object_header, n_chunks) == 64, "object header layout");
 static_assert(offsetof(struct kvfs_object_header, layout_off) == 72, "object header layout");
 static_assert(offsetof(struct kvfs_object_header, layers) == 128, "object header layout");
+static_assert(offsetof(struct kvfs_object_header, errors) == 256, "object header layout");
 static_assert(offsetof(struct kvfs_object_header, header_sum) == 504, "object header layout");
 
 /* Chunk index: n_chunks entries, ordered by offset, covering [0, logical_bytes)

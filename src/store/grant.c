@@ -14,6 +14,7 @@
 
 #include "base/hash.h"
 #include "base/units.h"
+#include "policy/quality.h"
 #include "store/level.h"
 #include "store/thin.h"
 
@@ -26,7 +27,7 @@ static const char *const checksums[] = { "user.vllm.kv_crc32c" };
 
 /* ---- the floor ------------------------------------------------------------- */
 
-static bool quality_of(struct store *st, struct node *n, double *ret)
+static bool own_quality(struct store *st, struct node *n, double *ret)
 {
 	char v[32];
 	ssize_t len = store_getxattr(st, n, QUALITY, v, sizeof(v) - 1);
@@ -41,7 +42,7 @@ double grant_floor(struct store *st, struct node *n)
 {
 	double q;
 
-	return quality_of(st, n, &q) ? q : st->cfg.quality;
+	return own_quality(st, n, &q) ? q : st->cfg.quality;
 }
 
 static bool checksummed(struct store *st, struct node *n)
@@ -129,7 +130,9 @@ void grant_qualities(struct store *st, struct node *n, const struct object *o,
 
 	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
 		ret[i] = 0;
-	/* Estimates of policy/quality go here, from what sealing measured of @o. */
+	for (unsigned i = 0; o && i < o->n_layers_max; i++)
+		if (o->errors[i] > 0) /* NaN is not */
+			ret[i] = quality_of(&quality_builtin, (double)o->errors[i]);
 	if (owner_of(st, n, &uid) &&
 	    nearest(st, n, uid, PROFILE, profile, sizeof(profile), &any))
 		err_ignore(policy_profile_parse(profile, ret)); /* checked when it was set */

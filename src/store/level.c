@@ -38,13 +38,24 @@ unsigned level_serving(const struct ctx *c)
 	return c->serve_layers ? c->serve_layers : level_stored(c);
 }
 
+/* By a client: open or mapped. */
 static bool in_use(struct ctx *c)
 {
 	bool yes;
 
 	lock_acquire(&c->lock);
-	yes = c->opens > 0 || c->working > 0 || c->copy_shared ||
-	      (c->copy && copy_in_use(c->copy));
+	yes = c->opens > 0 || c->copy_shared || (c->copy && copy_in_use(c->copy));
+	lock_release(&c->lock);
+	return yes;
+}
+
+/* By us: a mover or a scrub reads layers that are to be cut. */
+static bool at_work(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->working > 0;
 	lock_release(&c->lock);
 	return yes;
 }
@@ -196,7 +207,7 @@ void level_settle(struct ctx *c, struct node *n)
 	int r = 0;
 
 	gate_enter(&c->gate, true);
-	if (c->cut_due && !in_use(c)) {
+	if (c->cut_due && !in_use(c) && !at_work(c)) {
 		r = ctx_load_locked(c, n);
 		if (r == 0)
 			r = ctx_object_locked(c);
@@ -219,7 +230,7 @@ void level_settle(struct ctx *c, struct node *n)
 
 void level_settle_late(struct ctx *c)
 {
-	if (c->cut_due || c->st->read_only || !c->fd_writable ||
+	if (c->cut_due || c->st->read_only || !c->fd_writable || at_work(c) ||
 	    c->obj->n_layers_present <= level_stored(c))
 		return;
 	if (commit_barrier(c->st) == 0 && cut(c) == 0)

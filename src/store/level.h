@@ -40,7 +40,8 @@ void level_settle_late(struct ctx *c);
 
 /* relayer.c: the content of a file sealed in one layer, in several; up to the switch, on
  * the calling thread. -EBUSY in use by a writer or another seal, -EALREADY has layers,
- * -KVFS_ECHANGED it was written to or cut since it was sealed, -KVFS_EEXACT, -KVFS_EVETO, -KVFS_ENOLAYERS nothing of it can be layered, -code. */
+ * -KVFS_ECHANGED it was written to or cut since it was sealed, -KVFS_EEXACT, -KVFS_EVETO,
+ * -KVFS_ENOLAYERS nothing of it can be layered, -code. */
 WUR int relayer_run(struct ctx *c, struct node *n);
 /* In the background, once, if readers shall get less than all of it. */
 void relayer_later(struct ctx *c, struct node *n);

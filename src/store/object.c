@@ -203,6 +203,7 @@ static void fill_levels(struct object *o, const struct kvfs_object_header *h)
 		o->level_bytes[i] = round_up_u64(h->layers[i].off + h->layers[i].len,
 						 KVFS_OBJECT_ALIGN);
 	o->level_bytes[h->n_layers - 1] = h->stored_bytes;
+	memcpy(o->errors, h->errors, sizeof(o->errors));
 }
 
 static int take_tables(struct object *o, uint64_t n_layers)

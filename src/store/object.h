@@ -45,6 +45,7 @@ struct object {
 	uint32_t n_chunks, n_layers_max;
 	unsigned n_layers_present; /* whole within the file, >= 1; a record that promises more: cut */
 	uint64_t level_bytes[KVFS_OBJECT_LAYERS]; /* length of the file cut behind layer i */
+	float errors[KVFS_OBJECT_LAYERS]; /* of level i, policy/quality.h; 0: not known */
 	struct object_chunk *chunks; /* owned, by offset, no gaps */
 	struct object_layer *layers; /* owned */
 	struct layout *layout;       /* owned */
@@ -115,6 +116,8 @@ struct object_part {
 	uint32_t len;
 };
 WUR int object_writer_add(struct object_writer *w, const struct object_part parts[], unsigned n);
+/* What is known of the levels' errors, before finish. */
+void object_writer_errors(struct object_writer *w, const float errors[KVFS_OBJECT_LAYERS]);
 /* Bytes that the file will occupy so far. */
 uint64_t object_writer_bytes(const struct object_writer *w);
 /* Writes index and header, makes file and directory durable and closes.

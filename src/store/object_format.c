@@ -41,6 +41,8 @@ void object_header_swap(struct kvfs_object_header *h)
 		h->layers[i].off = htole64(h->layers[i].off);
 		h->layers[i].len = htole64(h->layers[i].len);
 	}
+	for (unsigned i = 0; i < KVFS_OBJECT_LAYERS; i++)
+		h->errors[i] = htole32(h->errors[i]);
 	h->header_sum = htole64(h->header_sum);
 }
 

@@ -350,6 +350,11 @@ int object_writer_add(struct object_writer *w, const struct object_part parts[],
 	return w->failed;
 }
 
+void object_writer_errors(struct object_writer *w, const float errors[KVFS_OBJECT_LAYERS])
+{
+	memcpy(w->header.errors, errors, sizeof(w->header.errors));
+}
+
 uint64_t object_writer_bytes(const struct object_writer *w)
 {
 	uint64_t n = stream_pos(&w->layers[0]);

@@ -169,8 +169,7 @@ static int make_object(struct relayer *s)
 		r = encode(s);
 	if (r < 0)
 		return r;
-	r = object_writer_finish(s->enc.w, &s->stored);
-	s->enc.w = NULL;
+	r = seal_enc_finish(&s->enc, &s->stored);
 	if (r == 0)
 		r = FAULT_POINT("relayer.object");
 	if (r == 0)
@@ -262,6 +261,8 @@ static int run(struct relayer *s)
 
 	if (r == 0)
 		r = seal_enc_init(&s->enc, s->st, s->c, true);
+	if (r == 0)
+		r = seal_enc_sample(&s->enc, s->old->layout, s->chunks, s->n_chunks);
 	if (r == 0)
 		r = intents(s);
 	if (r == 0) {

@@ -255,8 +255,7 @@ static int seal_object(struct seal *s)
 	r = seal_encode(s);
 	if (r < 0)
 		return r;
-	r = object_writer_finish(s->enc.w, &s->stored);
-	s->enc.w = NULL;
+	r = seal_enc_finish(&s->enc, &s->stored);
 	if (r == 0)
 		r = FAULT_POINT("seal.object");
 	if (r == 0 && !s->st->cfg.raw &&
@@ -447,6 +446,8 @@ static int run(struct ctx *c, struct node *n, bool want_replica)
 	if (r == 0)
 		r = seal_enc_init(&s.enc, s.st, c,
 				  !s.st->cfg.raw && grant_check(s.st, n, s.layout) == 0);
+	if (r == 0)
+		r = seal_enc_sample(&s.enc, s.layout, s.chunks, s.n_chunks);
 	if (r == 0)
 		s.enc.rep_layers = level_wanted(s.st, n, s.enc.layers);
 	if (r == 0)

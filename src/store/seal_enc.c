@@ -11,10 +11,12 @@
 #include "store/seal_enc.h"
 
 #include <errno.h>
+#include <float.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/mem.h"
+#include "store/estimate.h"
 #include "store/seal.h"
 
 /* A seal goes on in any case, or nothing would free space; there are only a few. */
@@ -65,6 +67,7 @@ void seal_enc_prefix(struct seal_enc *e, uint64_t logical_bytes)
 void seal_enc_fini(struct seal_enc *e)
 {
 	object_writer_abort(e->w);
+	estimate_destroy(e->est);
 	replica_put(e->rep);
 	mem_free_pages(e->src, SEAL_CHUNK_MAX);
 	mem_free_pages(e->dec, SEAL_CHUNK_MAX);
@@ -103,20 +106,71 @@ static int encode(struct seal_enc *e, const struct layout_chunk *ch, struct code
 				   ret_n);
 }
 
-static int verify(struct seal_enc *e, const struct layout_chunk *ch, unsigned codec,
+int seal_enc_sample(struct seal_enc *e, const struct layout *l, const struct layout_chunk *chunks,
+		    uint32_t n_chunks)
+{
+	uint64_t bytes;
+	int r;
+
+	if (e->layers == 1)
+		return 0;
+	r = estimate_create(l, chunks, n_chunks, e->layers, &bytes, &e->est);
+	if (r == 0)
+		seal_enc_count(e, bytes);
+	return r == -ENODATA ? 0 : r;
+}
+
+/* The chunk at each level; what is in one layer is exact at all. */
+static int sample(struct seal_enc *e, uint32_t i, const struct layout_chunk *ch, unsigned codec,
+		  const struct codec_in in[], unsigned n)
+{
+	int r = 0;
+
+	if (!e->est || !estimate_wants(e->est, i))
+		return 0;
+	for (unsigned l = 0; l < e->layers && r == 0; l++) {
+		bool exact = l + 1 >= n;
+
+		if (!exact)
+			r = codec_decode(e->codec, codec, &ch->shape, in, l + 1, e->dec,
+					 ch->len_bytes, 0);
+		if (r == 0)
+			estimate_take(e->est, i, l, exact ? e->src : e->dec);
+	}
+	return r;
+}
+
+int seal_enc_finish(struct seal_enc *e, uint64_t *ret_stored_bytes)
+{
+	float errors[KVFS_OBJECT_LAYERS] = { 0 };
+	struct object_writer *w = e->w;
+
+	if (e->est) {
+		estimate_errors(e->est, errors);
+		for (unsigned i = 0; i + 1 < e->layers; i++) /* 0 says that it is not known */
+			errors[i] = errors[i] > FLT_MIN ? errors[i] : FLT_MIN;
+		object_writer_errors(w, errors);
+	}
+	e->w = NULL;
+	return object_writer_finish(w, ret_stored_bytes);
+}
+
+static int verify(struct seal_enc *e, uint32_t i, const struct layout_chunk *ch, unsigned codec,
 		  const struct codec_out out[], unsigned n)
 {
 	struct codec_in in[CODEC_LAYERS_MAX];
 	int r;
 
-	if (codec == CODEC_RAW)
-		return memcmp(out[0].buf, e->src, ch->len_bytes) ? -KVFS_EVERIFY : 0;
-	for (unsigned i = 0; i < n; i++)
-		in[i] = (struct codec_in) { out[i].buf, out[i].len };
-	r = codec_decode(e->codec, codec, &ch->shape, in, n, e->dec, ch->len_bytes, 0);
-	if (r == 0 && memcmp(e->dec, e->src, ch->len_bytes) != 0)
-		r = -KVFS_EVERIFY;
-	return r;
+	for (unsigned l = 0; l < n; l++)
+		in[l] = (struct codec_in) { out[l].buf, out[l].len };
+	if (codec == CODEC_RAW) {
+		r = memcmp(out[0].buf, e->src, ch->len_bytes) ? -KVFS_EVERIFY : 0;
+	} else {
+		r = codec_decode(e->codec, codec, &ch->shape, in, n, e->dec, ch->len_bytes, 0);
+		if (r == 0 && memcmp(e->dec, e->src, ch->len_bytes) != 0)
+			r = -KVFS_EVERIFY;
+	}
+	return r < 0 ? r : sample(e, i, ch, codec, in, n);
 }
 
 /* Running out of room ends the replica. */
@@ -190,7 +244,7 @@ int seal_enc_chunk(struct seal_enc *e, uint32_t i, const struct layout_chunk *ch
 	}
 	r = encode(e, ch, out, &codec, &n);
 	if (r == 0)
-		r = verify(e, ch, codec, out, n);
+		r = verify(e, i, ch, codec, out, n);
 	if (r < 0)
 		return r;
 	for (unsigned l = 0; l < n; l++)

@@ -21,6 +21,7 @@ struct seal_enc {
 	uint64_t counted;         /* of the memory budget, for all of these */
 	unsigned layers;          /* most of one chunk; 1: the exact form */
 	unsigned rep_layers;      /* of these, for the replica */
+	struct estimate *est;     /* owned, or NULL: nothing to tell */
 	struct object_writer *w;  /* owned; set by the caller, as is ... */
 	struct replica *rep;      /* owned, or NULL: out of room, or none wanted */
 };
@@ -35,6 +36,11 @@ void seal_enc_fini(struct seal_enc *e);
 void seal_enc_prefix(struct seal_enc *e, uint64_t logical_bytes);
 /* More memory that goes with this seal. */
 void seal_enc_count(struct seal_enc *e, uint64_t bytes);
+/* Layers will be made of @chunks (borrowed): their levels' errors are estimated. */
+WUR int seal_enc_sample(struct seal_enc *e, const struct layout *l,
+			const struct layout_chunk *chunks, uint32_t n_chunks);
+/* Finishes the object, with what was found out. */
+WUR int seal_enc_finish(struct seal_enc *e, uint64_t *ret_stored_bytes);
 /* Encodes e->src as chunk @i, decodes and compares it, adds it to object and replica.
  * -KVFS_EVERIFY, -errno of the writer. */
 WUR int seal_enc_chunk(struct seal_enc *e, uint32_t i, const struct layout_chunk *ch);

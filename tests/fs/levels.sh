@@ -59,6 +59,12 @@ expect_eq "$(get level "$a")" exact
 stored "$a" "$(bytes exact "$a")" "bytes of all layers"
 [ "$(bytes 0 "$a")" -lt "$(bytes 1 "$a")" ] || fail "levels: $(get levels "$a")"
 expect_same "$ref" "$a"
+# what each level is expected to keep, better from one to the next; measured anew it is the same
+python3 - "$(get estimate "$a")" <<'PY' || fail "estimate: $(get estimate "$a")"
+import sys
+q = [float(w.split(":")[1]) for w in sys.argv[1].split()]
+assert len(q) == 4 and q == sorted(q) and 0 < q[0] < q[1] <= 1 and q[3] == 1, q
+PY
 
 # a grant after sealing: in layers by seal, or when a level is asked for; read all the while
 b=$MNT/exact
@@ -70,6 +76,7 @@ expect_same "$ref" /dev/fd/5
 exec 5<&-
 expect_same "$ref" "$b"
 expect_eq "$(bytes 0 "$b")" "$(bytes 0 "$a")" "the same layers"
+expect_eq "$(get estimate "$b")" "$(get estimate "$a")" "the same estimate"
 remount_fs
 expect_same "$ref" "$b"
 
