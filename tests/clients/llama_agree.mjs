@@ -97,6 +97,17 @@ async function ourState(seq, c, dtype) {
     check(ours.join() === theirs.join(), `kvlm's ${dtype} state continues the same in llama.cpp`);
 }
 
+// a state that lost tokens is loaded, and goes on, as in kvlm
+async function thinState(seq, c, dtype) {
+    run("quant", "ours.bin", "--heads", "2", "--method", "keydiff:0.5", "--save", "thin.bin");
+    const ours = ids(run("generate", modelPath, "--load", "thin.bin", "--ids", "--prompt",
+        idsFile("query.ids", c.queries[0]), "-n", String(CONTINUE), "--ignore-eos", "--print-ids"));
+    await seq.clearHistory();
+    await seq.loadStateFromFile("thin.bin", {acceptRisk: true});
+    const theirs = await greedy(seq, c.queries[0], CONTINUE);
+    check(ours.join() === theirs.join(), `a ${dtype} state without half of its tokens continues the same`);
+}
+
 const llama = await getLlama({gpu: false, build: "never", progressLogs: false,
     logLevel: LlamaLogLevel.error});
 const model = await llama.loadModel({modelPath, checkTensors: true});
@@ -110,8 +121,10 @@ for (const [type, flash] of [["F16", true], ["F16", false], ["BF16", true], ["F3
     if (type === "F16" && flash)
         await nextTokens(seq, texts);
     await theirState(seq, texts[0], label);
-    if (flash)
+    if (flash) {
         await ourState(seq, texts[0], type.toLowerCase());
+        await thinState(seq, texts[0], type.toLowerCase());
+    }
     await ctx.dispose();
 }
 await llama.dispose();

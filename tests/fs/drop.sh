@@ -128,6 +128,41 @@ assert parts(sys.argv[1]) == parts(sys.argv[2])
 PY
 expect "$kvlm" info "$f" >/dev/null
 
+# readers that come and go meanwhile get the whole or what is left, never a mixture
+cp "$ref" "$MNT/g/race"
+expect put seal 1 "$MNT/g/race"
+expect python3 - "$MNT/g/race" "$ref" "$T/keydiff:0.5" <<'PY'
+import errno, mmap, os, random, sys, threading, time
+path, whole, left = sys.argv[1], open(sys.argv[2], "rb").read(), open(sys.argv[3], "rb").read()
+done, bad = False, []
+def reader(pause):
+    while not done:
+        with open(path, "rb") as f:
+            was = os.fstat(f.fileno()).st_size
+            got = f.read() if pause else mmap.mmap(f.fileno(), was, prot=mmap.PROT_READ)[:]
+        if got != whole and got != left or was != len(got):
+            bad.append((was, len(got)))
+        time.sleep(0.2 + 100 * pause * random.random())
+threads = [threading.Thread(target=reader, args=(p,)) for p in (0, 0.003)]
+for t in threads: t.start()
+try:
+    end = time.time() + 5
+    while time.time() < end:
+        try:
+            os.setxattr(path, "user.kvcache.level", b"drop:keydiff:0.5")
+            break
+        except OSError as e:
+            assert e.errno == errno.EBUSY, e
+            time.sleep(0.1)
+finally:
+    time.sleep(0.1)
+    done = True
+    for t in threads: t.join()
+assert not bad, bad
+with open(path, "rb") as f:
+    assert f.read() in (whole, left)
+PY
+
 # what is gone is gone, and a second drop is of what is left
 expect_errno EOPNOTSUPP put level exact "$a"
 expect_errno EOPNOTSUPP put quality 1 "$a"
