@@ -73,7 +73,7 @@ static void plot_cell(const struct place_systems *sys, const struct place_report
 		sep = ",";
 	}
 	if (ceiling(rep, c, NULL))
-		fprintf(f, "%s '-' using 1:2 with lines dt 2 lc rgb 'black' title 'ceiling'", sep);
+		fprintf(f, "%s '-' using 1:2 with linespoints dt 2 pt 1 lc rgb 'black' title 'ceiling'", sep);
 	fprintf(f, "\n");
 	for (unsigned k = 0; k < sys->n; k++) {
 		if (!leads(sys, k) || points(sys, first, sys->s[k].family, NULL) == 0)
@@ -111,7 +111,7 @@ int place_plot(const struct place_options *o, const struct place_systems *sys,
 	if (!f)
 		return rig_fail(-errno, "gnuplot: %s", strerror(errno));
 	fprintf(f, "set terminal svg size %u,%u font 'sans,11' background 'white'\nset output '%s'\n"
-		   "set grid\nset xlabel 'mean delay, ms'\nset ylabel 'quality'\n"
+		   "set grid\nset xrange [0:*]\nset xlabel 'mean delay, ms'\nset ylabel 'quality'\n"
 		   "set key bottom right\nset multiplot layout %u,%u\n",
 		620 * across, 440 * ((cells + across - 1) / across), o->plot,
 		(cells + across - 1) / across, across);
