@@ -267,7 +267,9 @@ static int make_object(struct thin *s)
 			   &s->n_chunks);
 
 	if (r == 0)
-		r = seal_enc_init(&s->enc, s->st, s->c, true);
+		r = seal_enc_init(&s->enc, s->st, s->c, !s->st->cfg.raw);
+	if (r == 0)
+		r = seal_enc_sample(&s->enc, s->to.layout, s->chunks, s->n_chunks);
 	if (r < 0)
 		return r;
 	plan.chunks = s->chunks;
@@ -280,8 +282,7 @@ static int make_object(struct thin *s)
 		r = encode(s);
 	if (r < 0)
 		return r;
-	r = object_writer_finish(s->enc.w, &s->stored);
-	s->enc.w = NULL;
+	r = seal_enc_finish(&s->enc, &s->stored);
 	if (r == 0)
 		r = FAULT_POINT("thin.object");
 	return r < 0 ? r : ctx_object_open(s->c, &s->id, &s->fresh);
