@@ -7,7 +7,7 @@ A task file of the suite `text`: contexts of 300 to 1,500 bytes of one file and
 nine questions each, of 120 tokens: the text that goes on, and passages of the
 same file, every other one from within the context. The curve in
 src/policy/quality_curve.c is from `train 601 24`; it was checked on
-`held 602 24` and on the suites.
+`held 602 24`.
 """
 
 import sys
