@@ -377,10 +377,13 @@ static inline uint64_t lanes_below(unsigned n)
 /* Lanes with a bit in a plane; those of cell 0. */
 static inline uint64_t lanes_within(const uint16_t size[64], unsigned limit)
 {
+	uint8_t in[64];
 	uint64_t m = 0;
 
 	for (unsigned l = 0; l < LADDER_LANES; l++)
-		m |= (uint64_t)(size[l] <= limit) << l;
+		in[l] = size[l] <= limit;
+	for (unsigned l = 0; l < LADDER_LANES; l += 8) /* the product gathers eight bits */
+		m |= (le64_get(in + l) * 0x0102040810204080ull >> 56) << l;
 	return m;
 }
 
@@ -496,28 +499,44 @@ size_t ladder_exact_put_portable(const struct ladder_level *v, const struct ladd
 
 /* ---- cells --------------------------------------------------------------- */
 
-void ladder_cells_portable(const struct ladder_level *v, struct ladder_block *b)
+/* x / D of a line; something beyond the limit for what is not finite. */
+static inline void quotients(const struct ladder_level *v, const uint16_t pat[64], float y[64])
 {
 	float back = power(-v->e);
 
+	if (v->f16)
+		for (unsigned l = 0; l < LADDER_LANES; l++) {
+			uint32_t p = pat[l], mag = p & 0x7fff, odd = mag >= 0x7c00 ? 0x60000000 : 0;
+			float f = float_of(mag << 13) * 0x1p112f * back;
+
+			y[l] = float_of((bits_of(f) | odd) | p >> 15 << 31);
+		}
+	else
+		for (unsigned l = 0; l < LADDER_LANES; l++)
+			y[l] = float_of((uint32_t)pat[l] << 16) * back;
+}
+
+void ladder_cells_portable(const struct ladder_level *v, struct ladder_block *b)
+{
+	const uint32_t limit = bits_of(LADDER_CELL_LIMIT);
+
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		uint8_t bad[64];
+		uint32_t good[64], all = ~0u;
 		float y[64];
 
-		for (unsigned l = 0; l < LADDER_LANES; l++) {
-			uint32_t p = b->pat[j][l], mag = p & 0x7fff;
-
-			if (v->f16) /* no cell: beyond the limit with every step */
-				y[l] = mag >= 0x7c00 ? 1e30f : float_of(mag << 13) * 0x1p112f * back;
-			else
-				y[l] = float_of(mag << 16) * back;
-			y[l] = p >> 15 ? -y[l] : y[l];
-			bad[l] = !(y[l] < LADDER_CELL_LIMIT && y[l] > -LADDER_CELL_LIMIT);
-			y[l] = bad[l] ? 0 : y[l] + 0.5f;
-			b->t[j][l] = (int16_t)((int)y[l] - ((float)(int)y[l] > y[l]));
+		quotients(v, b->pat[j], y);
+		for (unsigned l = 0; l < LADDER_LANES; l++) { /* NaN has more bits than that */
+			good[l] = 0 - (uint32_t)((bits_of(y[l]) & 0x7fffffff) < limit);
+			all &= good[l];
 		}
-		for (unsigned l = 0; l < LADDER_LANES; l++)
-			b->skip[j] |= (uint64_t)bad[l] << l;
+		for (unsigned l = 0; l < LADDER_LANES; l++) {
+			float x = float_of(bits_of(y[l] + 0.5f) & good[l]);
+			int i = (int)x;
+
+			b->t[j][l] = (int16_t)(i - ((float)i > x));
+		}
+		for (unsigned l = 0; !all && l < LADDER_LANES; l++)
+			b->skip[j] |= (uint64_t)!good[l] << l;
 	}
 }
 
