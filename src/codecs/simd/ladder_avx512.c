@@ -5,68 +5,7 @@
  * and taken out by VPEXPAND and VPCOMPRESS, the bits of the exact layer by PDEP and
  * PEXT on the masks of those lanes that have them; no branch depends on the data.
  */
-#include <immintrin.h>
-
-#include "codecs/simd/ladder_kern.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m512i load(const void *p)
-{
-	return _mm512_loadu_si512(p);
-}
-
-INLINE void store(void *p, __m512i v)
-{
-	_mm512_storeu_si512(p, v);
-}
-
-INLINE __m512i bytes(unsigned v)
-{
-	return _mm512_set1_epi8((char)v);
-}
-
-INLINE __m512i words(int v)
-{
-	return _mm512_set1_epi16((short)v);
-}
-
-/* Keeps the compiler from making a constant anew wherever it is used, which costs
- * more than to load it. */
-INLINE __m512i pin(__m512i v)
-{
-	__asm__("" : "+v"(v));
-	return v;
-}
-
-/* acc | (v & mask) */
-INLINE __m512i or_and(__m512i acc, __m512i v, __m512i mask)
-{
-	return _mm512_ternarylogic_epi32(acc, v, mask, 0xf8);
-}
-
-/* Every byte's bit @from to bit @to, others in between. */
-INLINE __m512i shift_to(__m512i v, unsigned from, unsigned to)
-{
-	return from >= to ? _mm512_srli_epi16(v, from - to) : _mm512_slli_epi16(v, to - from);
-}
-
-INLINE __m512i widen(__m512i v, int half)
-{
-	return _mm512_cvtepu8_epi16(half ? _mm512_extracti64x4_epi64(v, 1)
-					 : _mm512_castsi512_si256(v));
-}
-
-INLINE __m512i join(__m256i a, __m256i b)
-{
-	return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-}
-
-/* The low bytes of 64 words. */
-INLINE __m512i narrow(__m512i a, __m512i b)
-{
-	return join(_mm512_cvtepi16_epi8(a), _mm512_cvtepi16_epi8(b));
-}
+#include "codecs/simd/ladder_avx512.h"
 
 /* ---- layer 0 ------------------------------------------------------------- */
 
@@ -122,28 +61,6 @@ static size_t unpack_fix(const struct ladder_desc *d, const uint8_t *src, struct
 	return (size_t)(end - src);
 }
 
-static size_t pack_fix(const struct ladder_desc *d, const struct ladder_block *b, uint8_t *dst)
-{
-	uint8_t *at = dst;
-	__m512i code[8];
-
-	for (unsigned j = 0; j < 8; j++)
-		code[j] = load(b->code[j]);
-	for (unsigned p = 0; p < 8 && d->plane[p]; p++) {
-		__m512i v = _mm512_setzero_si512();
-
-#pragma GCC unroll 8
-		for (unsigned j = 0; j < 8; j++) {
-			__m512i bit = _mm512_and_si512(_mm512_srli_epi16(code[j], p), bytes(1));
-
-			v = _mm512_or_si512(v, _mm512_slli_epi16(bit, j));
-		}
-		store(at, _mm512_maskz_compress_epi8(d->plane[p], v));
-		at += _mm_popcnt_u64(d->plane[p]);
-	}
-	return (size_t)(at - dst);
-}
-
 INLINE const uint8_t *unpack_digits(const uint8_t *src, uint64_t mask, __m512i code[8],
 				    const unsigned digit)
 {
@@ -186,79 +103,6 @@ static void unpack_huf(const struct ladder_desc *d, const uint8_t *stream[LADDER
 	}
 	for (unsigned j = 0; j < 8; j++)
 		store(b->code[j], code[j]);
-}
-
-static void pack_huf(const struct ladder_desc *d, const struct ladder_block *b,
-		     uint8_t *stream[LADDER_CLASSES_MAX])
-{
-	for (unsigned i = 0; i < d->n_streams; i++) {
-		const struct ladder_stream *s = &d->stream[i];
-		unsigned per = 8 / s->digit;
-		__m512i low = bytes((1u << s->digit) - 1);
-
-		for (unsigned j = 0; j < 8; j += per) {
-			__m512i v = _mm512_setzero_si512();
-
-			for (unsigned m = 0; m < per; m++) {
-				__m512i c = _mm512_and_si512(load(b->code[j + m]), low);
-
-				v = _mm512_or_si512(v, _mm512_slli_epi16(c, m * s->digit));
-			}
-			store(stream[s->class], _mm512_maskz_compress_epi8(s->mask, v));
-			stream[s->class] += _mm_popcnt_u64(s->mask);
-		}
-	}
-}
-
-static size_t codes_avx512(const struct ladder_desc *d, unsigned low, struct ladder_block *b,
-			   int16_t *esc)
-{
-	const __m512i escape = load(d->escape), bias[2] = { load(d->bias), load(d->bias + 32) };
-	int16_t *at = esc;
-
-	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		__m512i code[2], all;
-		uint64_t m = 0;
-
-		for (int h = 0; h < 2; h++) {
-			__m512i k = _mm512_sra_epi16(load(b->t[j] + 32 * h),
-						     _mm_cvtsi32_si128((int)low));
-			uint32_t has = (uint32_t)(d->plane[0] >> 32 * h), out;
-
-			code[h] = _mm512_maskz_add_epi16(has, k, bias[h]);
-			out = has & _mm512_cmpge_epu16_mask(code[h], widen(escape, h));
-			store(at, _mm512_maskz_compress_epi16(out, k));
-			at += _mm_popcnt_u32(out);
-			m |= (uint64_t)out << 32 * h;
-		}
-		all = narrow(code[0], code[1]);
-		store(b->code[j], _mm512_mask_mov_epi8(all, m, escape));
-	}
-	return (size_t)(at - esc);
-}
-
-/* ---- refinements --------------------------------------------------------- */
-
-static void digits_avx512(unsigned bits, unsigned low, unsigned lanes,
-			  const struct ladder_block *b, uint8_t *dst)
-{
-	const __m128i down = _mm_cvtsi32_si128((int)low);
-	const __m512i mask = bytes((1u << bits) - 1);
-	unsigned per = 8 / bits;
-
-	for (unsigned s = 0; s < bits; s++, dst += lanes) {
-		__m512i v = _mm512_setzero_si512();
-
-		for (unsigned m = 0; m < per; m++) {
-			const int16_t *t = b->t[s * per + m];
-			__m512i x = narrow(_mm512_srl_epi16(load(t), down),
-					   _mm512_srl_epi16(load(t + 32), down));
-
-			x = _mm512_and_si512(x, mask);
-			v = _mm512_or_si512(v, _mm512_sll_epi16(x, _mm_cvtsi32_si128((int)(m * bits))));
-		}
-		store(dst, v);
-	}
 }
 
 /* ---- values -------------------------------------------------------------- */
@@ -373,32 +217,6 @@ INLINE __m512i drawn(__m512i q, __m512i t, __m512i by)
 	return _mm512_mask_sub_epi16(q, _mm512_cmpgt_epi16_mask(t, _mm512_setzero_si512()), q, by);
 }
 
-/* The even or odd of 32 words as floats, times 2^16. */
-INLINE __m512 floats(__m512i q, int odd)
-{
-	return _mm512_cvtepi32_ps(odd ? _mm512_and_si512(q, _mm512_set1_epi32(-65536))
-				      : _mm512_slli_epi32(q, 16));
-}
-
-/* The upper words of both, in the places that floats took them from. */
-INLINE __m512i upper(__m512i even, __m512i odd)
-{
-	return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
-}
-
-/* f16 in the lower words of dwords; both into the places they came from. */
-/* clang takes only a literal for the rounding, also in what is inlined. */
-#define HALVES(even, odd, mode)                                                               \
-	_mm512_or_si512(                                                                     \
-		_mm512_cvtepu16_epi32(_mm512_cvtps_ph(even, mode)),                             \
-		_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_cvtps_ph(odd, mode)), 16))
-
-/* 2^(e - 16), for what floats gives. */
-INLINE __m512 power(int e)
-{
-	return _mm512_castsi512_ps(_mm512_set1_epi32((e + 111) << 23));
-}
-
 INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 		      struct ladder_more *more, struct ladder_block *b, const bool f16,
 		      const enum known known, const bool turn)
@@ -467,64 +285,6 @@ static void values_avx512(const struct ladder_level *v, const struct ladder_desc
 }
 
 /* ---- the exact layer ----------------------------------------------------- */
-
-INLINE __m512i ord(__m512i p)
-{
-	return _mm512_ternarylogic_epi32(p, _mm512_srai_epi16(p, 15), words(0x7fff), 0x78);
-}
-
-/* ord of the first patterns of 32 cells: at (q - 1/2) steps, rounded up. */
-INLINE __m512i first_patterns(__m512i q, __m512 step, __m512 half, const bool f16)
-{
-	__m512 f[2];
-	__m512i u[2];
-
-	for (int k = 0; k < 2; k++) {
-		f[k] = _mm512_fmsub_ps(floats(q, k), step, half);
-		u[k] = _mm512_castps_si512(f[k]);
-		u[k] = _mm512_mask_add_epi32(
-			u[k], _mm512_cmpgt_epi32_mask(u[k], _mm512_setzero_si512()), u[k],
-			_mm512_set1_epi32(0xffff));
-	}
-	if (f16)
-		return ord(HALVES(f[0], f[1], _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC));
-	return ord(upper(u[0], u[1]));
-}
-
-/* |q| - 1 of 64 lanes, that of 0 as large as can be: in words, and saturated in
- * bytes. */
-struct sizes {
-	__m512i w[2], b;
-};
-
-INLINE struct sizes sizes_of(const __m512i q[2], uint64_t valid)
-{
-	struct sizes s;
-
-	for (int h = 0; h < 2; h++)
-		s.w[h] = _mm512_sub_epi16(_mm512_abs_epi16(q[h]), words(1));
-	if (valid != ~0ull)
-		for (int h = 0; h < 2; h++)
-			s.w[h] = _mm512_mask_mov_epi16(words(-1), (uint32_t)(valid >> 32 * h),
-						       s.w[h]);
-	s.b = join(_mm512_cvtusepi16_epi8(s.w[0]), _mm512_cvtusepi16_epi8(s.w[1]));
-	return s;
-}
-
-/* Lanes with 0 < |q| <= limit. */
-INLINE uint64_t within(const struct sizes *s, unsigned limit)
-{
-	if (limit < 255)
-		return _mm512_cmplt_epu8_mask(s->b, bytes(limit));
-	return _mm512_cmplt_epu16_mask(s->w[0], words((int)limit)) |
-	       (uint64_t)_mm512_cmplt_epu16_mask(s->w[1], words((int)limit)) << 32;
-}
-
-INLINE uint64_t zero_cells(const __m512i q[2], uint64_t valid)
-{
-	return (_mm512_testn_epi16_mask(q[0], q[0]) |
-		(uint64_t)_mm512_testn_epi16_mask(q[1], q[1]) << 32) & valid;
-}
 
 /* At least n bits, of which there are mostly fewer than 58. */
 INLINE uint64_t bits_at(const uint8_t *p, uint64_t at, unsigned n)
@@ -659,109 +419,6 @@ static size_t exact_avx512(const struct ladder_level *v, const struct ladder_des
 				 : exact_of(v, d, more, bits, zeros, b, false, ANY);
 }
 
-INLINE void bits_put(struct ladder_bits_out *o, uint64_t v, unsigned n)
-{
-	uint64_t acc = o->acc | v << o->n;
-
-	__builtin_memcpy(o->p, &acc, 8);
-	if (o->n + n >= 64) {
-		o->p += 8;
-		acc = o->n ? v >> (64 - o->n) : 0;
-	}
-	o->acc = acc;
-	o->n = (o->n + n) % 64;
-}
-
-INLINE size_t exact_put_of(const struct ladder_level *v, const struct ladder_block *b,
-			   struct ladder_bits_out *bits, uint16_t *zeros, const bool f16)
-{
-	const __m512 step = power(v->e), half = power(v->e + 15);
-	uint16_t *to = zeros;
-
-	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		uint64_t valid = _bzhi_u64(~0ull, b->count[j]), zero;
-		__m512i q[2], rest[2];
-		struct sizes s;
-
-		if (!valid)
-			continue;
-		for (int h = 0; h < 2; h++) {
-			uint32_t own = ~(uint32_t)(b->skip[j] >> 32 * h);
-
-			q[h] = _mm512_add_epi16(load(b->t[j] + 32 * h),
-						load(b->z + j * b->z_step + 32 * h));
-			q[h] = _mm512_add_epi16(q[h], words(v->add));
-			rest[h] = _mm512_maskz_sub_epi16(own, ord(load(b->pat[j] + 32 * h)),
-							 first_patterns(q[h], step, half, f16));
-		}
-		s = sizes_of(q, valid);
-		zero = zero_cells(q, valid);
-		for (unsigned k = 0; k < v->n_planes; k++) {
-			uint64_t m = within(&s, v->limit[k]), x;
-
-			x = _mm512_test_epi16_mask(rest[0], words(1 << k)) |
-			    (uint64_t)_mm512_test_epi16_mask(rest[1], words(1 << k)) << 32;
-			bits_put(bits, _pext_u64(x, m), (unsigned)_mm_popcnt_u64(m));
-		}
-		for (int h = 0; h < 2; h++, zero >>= 32) {
-			uint32_t own = ~(uint32_t)(b->skip[j] >> 32 * h);
-			__m512i x = _mm512_maskz_mov_epi16(own, load(b->pat[j] + 32 * h));
-
-			store(to, _mm512_maskz_compress_epi16((uint32_t)zero, x));
-			to += _mm_popcnt_u32((uint32_t)zero);
-		}
-	}
-	return (size_t)(to - zeros);
-}
-
-static size_t exact_put_avx512(const struct ladder_level *v, const struct ladder_block *b,
-			       struct ladder_bits_out *bits, uint16_t *zeros)
-{
-	return v->f16 ? exact_put_of(v, b, bits, zeros, true)
-		      : exact_put_of(v, b, bits, zeros, false);
-}
-
-/* ---- cells --------------------------------------------------------------- */
-
-static void cells_avx512(const struct ladder_level *v, struct ladder_block *b)
-{
-	const __m512 back = _mm512_castsi512_ps(_mm512_set1_epi32((127 - v->e) << 23));
-	const __m512 limit = _mm512_set1_ps(LADDER_CELL_LIMIT);
-
-	for (unsigned j = 0; j < LADDER_LINES; j++)
-		for (unsigned l = 0; l < LADDER_LANES; l += 16) {
-			__m256i p = _mm256_loadu_si256((const void *)(b->pat[j] + l));
-			__m512i i;
-			__mmask16 good;
-			__m512 y;
-
-			if (v->f16)
-				y = _mm512_cvtph_ps(p);
-			else
-				y = _mm512_castsi512_ps(
-					_mm512_slli_epi32(_mm512_cvtepu16_epi32(p), 16));
-			y = _mm512_mul_ps(y, back);
-			good = _mm512_cmp_ps_mask(_mm512_abs_ps(y), limit, _CMP_LT_OQ);
-			y = _mm512_add_ps(y, _mm512_set1_ps(0.5f));
-			i = _mm512_maskz_cvt_roundps_epi32(good, y, _MM_FROUND_TO_NEG_INF |
-								    _MM_FROUND_NO_EXC);
-			_mm256_storeu_si256((void *)(b->t[j] + l), _mm512_cvtepi32_epi16(i));
-			b->skip[j] |= (uint64_t)(uint16_t)~good << l;
-		}
-}
-
-static void centre_avx512(const struct ladder_level *v, struct ladder_block *b)
-{
-	for (unsigned j = 0; j < LADDER_LINES; j++)
-		for (unsigned h = 0; h < 2; h++) {
-			uint32_t own = ~(uint32_t)(b->skip[j] >> 32 * h);
-			__m512i t = _mm512_maskz_sub_epi16(own, load(b->t[j] + 32 * h),
-							   load(b->z + j * b->z_step + 32 * h));
-
-			store(b->t[j] + 32 * h, _mm512_sub_epi16(t, words(v->add)));
-		}
-}
-
 /* ---- turning means ------------------------------------------------------- */
 
 static void turn_avx512(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)
@@ -785,16 +442,16 @@ static void means_avx512(const struct ladder_desc *d, const struct ladder_turnin
 
 const struct ladder_kern ladder_kern_avx512 = {
 	.unpack_fix = unpack_fix,
-	.pack_fix = pack_fix,
+	.pack_fix = ladder_pack_fix_avx512,
 	.unpack_huf = unpack_huf,
-	.pack_huf = pack_huf,
-	.codes = codes_avx512,
-	.digits = digits_avx512,
+	.pack_huf = ladder_pack_huf_avx512,
+	.codes = ladder_codes_avx512,
+	.digits = ladder_digits_avx512,
 	.values = values_avx512,
 	.exact = exact_avx512,
-	.exact_put = exact_put_avx512,
-	.cells = cells_avx512,
+	.exact_put = ladder_exact_put_avx512,
+	.cells = ladder_cells_avx512,
 	.turn = turn_avx512,
 	.means = means_avx512,
-	.centre = centre_avx512,
+	.centre = ladder_centre_avx512,
 };
