@@ -32,6 +32,7 @@ mount -t tmpfs none "$T/tmp" || skip "no tmpfs"
 # interrupted PATTERN: ctrl-C once its output has PATTERN
 interrupted() {
 	local pid
+	: >"$T/out" # what the last one said is not waited for
 	TMPDIR=$T/tmp python3 -c '
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL) # the shell has it ignored in the background

@@ -117,15 +117,15 @@ refuses "needs a value" "$kvlm" prefill m --prompt
 refuses "method" "$kvlm" quant c.llama.bf16 --method kivi:99 --save q
 refuses "method" "$kvlm" quant c.llama.bf16 --method ladder:4 --save q
 # a file per context of the suites, filled up with others: judged as the context alone is
-"$kvlm" corpus m --suites --tasks "$tasks" --out suites --contexts 1 --pack 7M >/dev/null ||
+"$kvlm" corpus m --suites --tasks "$tasks/load" --out suites --contexts 1 --pack 7M >/dev/null ||
 	fail "corpus --suites"
 [ "$(ls suites)" = "$(printf 'code-000.bin\nrecall-000.bin\ntext-000.bin')" ] || fail "--suites: $(ls suites)"
 [ "$(stat -c %s suites/text-000.bin)" -gt 7000000 ] || fail "--suites: not filled up"
-"$kvlm" eval m --tasks "$tasks" --limit 1 --method kivi:2 --per-context alone >/dev/null &&
-	"$kvlm" eval m --tasks "$tasks" --limit 1 --method kivi:2 --cache-dir suites --packed \
+"$kvlm" eval m --tasks "$tasks/load" --limit 1 --method kivi:2 --per-context alone >/dev/null &&
+	"$kvlm" eval m --tasks "$tasks/load" --limit 1 --method kivi:2 --cache-dir suites --packed \
 		--per-context packed >/dev/null || fail "eval --packed"
 cmp alone packed || fail "eval --packed judges otherwise"
-refuses "16 layers" "$kvlm" eval m --tasks "$tasks" --limit 1 --cache-dir suites
+refuses "16 layers" "$kvlm" eval m --tasks "$tasks/load" --limit 1 --cache-dir suites
 refuses "--suites takes no" "$kvlm" corpus m --suites --ids --out x
 refuses "context" "$kvlm" corpus m --tasks "$tasks" --out x --tokens 999999
 echo ok
