@@ -405,7 +405,8 @@ static void full_memory_goes_on(const char *path)
 		CHECK(pthread_create(&t[i], NULL, run[i], &f) == 0);
 	for (unsigned i = 0; i < sizeof(run) / sizeof(run[0]); i++)
 		CHECK(pthread_join(t[i], NULL) == 0);
-	CHECK(atomic_load(&f.st->counters[CNT_REPLICAS]) > FULL_FILES / 4);
+	/* most find no room: how many do not depends on whose turn it is */
+	CHECK(atomic_load(&f.st->counters[CNT_REPLICAS]) > f.moves / 16);
 	store_close(f.st, false);
 }
 
