@@ -24,6 +24,7 @@ ballast() { # leaves $1 KiB free
 
 for ((round = 0; round < rounds; round++)); do
 	mount_fs "${opts[@]}$([ $((round % 2)) = 0 ] && echo ,strictwrite)"
+	for ((w = 0; w < WORKERS; w++)); do mkdir -p "$MNT/w$w"; done # while there is room
 	torn_start $((round + 100)) 3
 	for left in 0 4 40 300 1500 0; do
 		ballast $((left + round * 8))
