@@ -247,6 +247,7 @@ static void *sealer_thread(void *arg)
 			lock_release(&s->lock);
 			feed(st);
 			lock_acquire(&s->lock);
+			continue; /* it may have been told to stop meanwhile */
 		}
 		c = due(s, clock_mono_ns(), &when);
 
