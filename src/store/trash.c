@@ -236,8 +236,10 @@ static int intent_open(struct store *st, const struct intent *i)
 		fd = open_by_handle_at(st->tree_fd, &fh.h, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 		if (fd >= 0)
 			return fd;
-		if (errno != EPERM) /* root without CAP_DAC_READ_SEARCH, as in containers */
-			return errno == ESTALE ? -ENOENT : -errno;
+		if (errno == ESTALE)
+			return -ENOENT;
+		/* EPERM to root without CAP_DAC_READ_SEARCH, as in containers; and
+		 * under load a kernel was seen to say ENOMEM with memory in plenty */
 	}
 	snprintf(path, sizeof(path), "%s", i->name);
 	while (fstat(st->tree_fd, &sb) == 0 && up != sb.st_ino) {
