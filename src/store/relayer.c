@@ -123,17 +123,6 @@ static int read_chunk(struct relayer *s, const struct layout_chunk *ch)
 	return r;
 }
 
-static int room(struct relayer *s)
-{
-	uint64_t need = object_writer_bytes(s->enc.w) + s->enc.enc_bytes + STORE_BLOCK;
-	uint64_t step = need > s->reserved ? need - s->reserved + (8u << 20) : 0;
-	int r = step ? space_reserve_seal(s->st, step, s->c->ino) : 0;
-
-	if (r == 0)
-		s->reserved += step;
-	return r;
-}
-
 static int encode(struct relayer *s)
 {
 	int r = 0;
@@ -142,7 +131,7 @@ static int encode(struct relayer *s)
 		if (atomic_load(&s->st->stopping) || atomic_load(&s->st->stopping_seals))
 			return -KVFS_ECANCELED;
 		seal_be_nice(s->st);
-		r = room(s);
+		r = seal_enc_room(&s->enc, s->c->ino, &s->reserved);
 		if (r == 0)
 			r = read_chunk(s, &s->chunks[i]);
 		if (r == 0)

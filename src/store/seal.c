@@ -47,7 +47,7 @@ struct seal {
 	uint64_t reserved; /* of the SSD budget, for the object while it grows */
 };
 
-static bool canceled(struct ctx *c)
+bool seal_canceled(struct ctx *c)
 {
 	bool yes;
 
@@ -59,9 +59,7 @@ static bool canceled(struct ctx *c)
 
 /* ---- 1: the file to ourselves --------------------------------------------- */
 
-/* A plain file has no copy that does not follow it; never is one served of what is
- * sealed now that was made of what was sealed before. */
-static int copy_gone(struct ctx *c)
+int seal_copy_gone(struct ctx *c)
 {
 	bool gone;
 
@@ -93,7 +91,7 @@ static int seal_claim(struct seal *s)
 	if (r == 0 && c->rec.state != KVFS_RECORD_PLAIN)
 		r = -EALREADY;
 	if (r == 0)
-		r = copy_gone(c);
+		r = seal_copy_gone(c);
 	if (r == 0 && !c->fd_writable)
 		r = -EACCES;
 	if (r == 0 && fstat(c->fd, &s->sb) < 0)
@@ -113,16 +111,19 @@ out:
 	return r;
 }
 
-static void seal_unclaim(struct seal *s)
+void seal_unclaim_locked(struct ctx *c)
 {
-	struct ctx *c = s->c;
-
-	gate_enter(&c->gate, true);
 	if (c->fd >= 0)
 		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* may be gone already */
 	lock_acquire(&c->lock);
 	c->sealing = false;
 	lock_release(&c->lock);
+}
+
+static void seal_unclaim(struct ctx *c)
+{
+	gate_enter(&c->gate, true);
+	seal_unclaim_locked(c);
 	gate_leave(&c->gate, true);
 }
 
@@ -220,7 +221,7 @@ static int seal_encode(struct seal *s)
 
 	for (uint32_t i = 0; i < s->n_chunks && r == 0; i++) {
 		/* a lease that breaks keeps its opener waiting: give way at once */
-		if (canceled(s->c) || fcntl(s->c->fd, F_GETLEASE) != F_WRLCK)
+		if (seal_canceled(s->c) || fcntl(s->c->fd, F_GETLEASE) != F_WRLCK)
 			return -KVFS_ECANCELED;
 		seal_be_nice(s->st);
 		r = seal_room(s);
@@ -412,7 +413,7 @@ static void seal_failed(struct seal *s, int r, bool intent)
 {
 	struct store *st = s->st;
 
-	seal_unclaim(s);
+	seal_unclaim(s->c);
 	if (intent && object_remove(st->objects_fd, &s->id) == 0)
 		meta_intent_del(st->meta, &s->id);
 	if (r == -KVFS_ECANCELED || r == -EBUSY || r == -KVFS_EFULL) {

@@ -17,6 +17,16 @@ void seal_finish(struct ctx *c, struct node *n);
 /* Puts the inode's file handle into an intent where there are handles. */
 void seal_intent_handle(int fd, struct intent *i);
 
+/* Who has claimed @c, to seal or thin it, is to give up: it was opened or unlinked, or
+ * the mount ends. */
+bool seal_canceled(struct ctx *c);
+/* A plain file has no copy that does not follow it; never is one served of what is
+ * sealed now that was made of what was sealed before: 0 when there is none left, -EBUSY.
+ * Gate exclusive. */
+WUR int seal_copy_gone(struct ctx *c);
+/* Gives claim and lease back. Gate exclusive. */
+void seal_unclaim_locked(struct ctx *c);
+
 /* A replica for @c's object that is being written; NULL when there is no room. */
 void seal_replica_begin(struct ctx *c, struct replica **ret, const struct object_id *id,
 			const struct layout_chunk *chunks, uint32_t n);

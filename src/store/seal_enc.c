@@ -77,6 +77,17 @@ void seal_enc_fini(struct seal_enc *e)
 		budget_give(&e->st->dram, BUDGET_BUFFER, e->counted);
 }
 
+int seal_enc_room(struct seal_enc *e, uint64_t ino, uint64_t *reserved)
+{
+	uint64_t need = object_writer_bytes(e->w) + e->enc_bytes + STORE_BLOCK;
+	uint64_t step = need > *reserved ? need - *reserved + (8u << 20) : 0;
+	int r = step ? space_reserve_seal(e->st, step, ino) : 0;
+
+	if (r == 0)
+		*reserved += step;
+	return r;
+}
+
 void seal_be_nice(struct store *st)
 {
 	struct timespec ts = { 0, 500000 };

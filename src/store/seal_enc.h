@@ -2,8 +2,8 @@
 #ifndef KVCACHEFS_STORE_SEAL_ENC_H
 #define KVCACHEFS_STORE_SEAL_ENC_H
 /*
- * Chunks of content into an object and a replica: what sealing (seal.c) and
- * re-layering (relayer.c) have in common. Belongs to one thread.
+ * Chunks of content into an object and a replica: what sealing (seal.c),
+ * re-layering (relayer.c) and dropping tokens (thin.c) have in common. Belongs to one thread.
  */
 #include "store/store_types.h"
 
@@ -41,6 +41,9 @@ WUR int seal_enc_sample(struct seal_enc *e, const struct layout *l,
 			const struct layout_chunk *chunks, uint32_t n_chunks);
 /* Finishes the object, with what was found out. */
 WUR int seal_enc_finish(struct seal_enc *e, uint64_t *ret_stored_bytes);
+/* Room on storage for the next chunk and some more, for who makes an object in the place
+ * of another; added to *@reserved, which the caller gives back. -KVFS_EFULL. */
+WUR int seal_enc_room(struct seal_enc *e, uint64_t ino, uint64_t *reserved);
 /* Encodes e->src as chunk @i, decodes and compares it, adds it to object and replica.
  * -KVFS_EVERIFY, -errno of the writer. */
 WUR int seal_enc_chunk(struct seal_enc *e, uint32_t i, const struct layout_chunk *ch);

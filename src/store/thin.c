@@ -69,27 +69,6 @@ int thin_parse(const char *level, struct drop_params *ret)
 
 /* ---- 1: the file to ourselves ---------------------------------------------- */
 
-static bool canceled(struct ctx *c)
-{
-	bool yes;
-
-	lock_acquire(&c->lock);
-	yes = c->cancel || c->opens > 0 || c->unlinked;
-	lock_release(&c->lock);
-	return yes || atomic_load(&c->st->stopping_seals);
-}
-
-static bool copy_gone(struct ctx *c)
-{
-	bool gone;
-
-	space_drop_dram(c, false, true);
-	lock_acquire(&c->lock);
-	gone = !c->copy;
-	lock_release(&c->lock);
-	return gone;
-}
-
 static int load(struct thin *s)
 {
 	struct ctx *c = s->c;
@@ -101,8 +80,8 @@ static int load(struct thin *s)
 		r = -EACCES;
 	if (r == 0 && c->rec.state == KVFS_RECORD_SWITCHED)
 		r = seal_punch_locked(c);
-	if (r == 0 && !copy_gone(c))
-		r = -EBUSY;
+	if (r == 0)
+		r = seal_copy_gone(c);
 	if (r == 0 && fstat(c->fd, &s->sb) < 0)
 		r = -errno;
 	if (r == 0 && fcntl(c->fd, F_SETLEASE, F_WRLCK) < 0 && errno == EAGAIN)
@@ -155,11 +134,7 @@ static bool unclaim(struct thin *s)
 
 	gate_enter(&c->gate, true);
 	same = c->obj == s->old;
-	if (c->fd >= 0)
-		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* may be gone already */
-	lock_acquire(&c->lock);
-	c->sealing = false;
-	lock_release(&c->lock);
+	seal_unclaim_locked(c);
 	gate_leave(&c->gate, true);
 	return same;
 }
@@ -175,7 +150,7 @@ static int64_t read_now(struct recognise *f, void *buf, size_t len, uint64_t off
 	if (off >= f->size)
 		return 0;
 	len = len < f->size - off ? len : (size_t)(f->size - off);
-	if (canceled(c))
+	if (seal_canceled(c))
 		return -KVFS_ECANCELED;
 	gate_enter(&c->gate, false);
 	r = c->fd < 0 || c->obj != s->old ? -KVFS_ECANCELED : read_range(c, off, buf, len, f->size);
@@ -226,26 +201,15 @@ static int intents(struct thin *s)
 	return r < 0 ? r : FAULT_POINT("thin.intent");
 }
 
-static int room(struct thin *s)
-{
-	uint64_t need = object_writer_bytes(s->enc.w) + s->enc.enc_bytes + STORE_BLOCK;
-	uint64_t step = need > s->reserved ? need - s->reserved + (8u << 20) : 0;
-	int r = step ? space_reserve_seal(s->st, step, s->c->ino) : 0;
-
-	if (r == 0)
-		s->reserved += step;
-	return r;
-}
-
 static int encode(struct thin *s)
 {
 	int r = 0;
 
 	for (uint32_t i = 0; i < s->n_chunks && r == 0; i++) {
-		if (canceled(s->c))
+		if (seal_canceled(s->c))
 			return -KVFS_ECANCELED;
 		seal_be_nice(s->st);
-		r = room(s);
+		r = seal_enc_room(&s->enc, s->c->ino, &s->reserved);
 		if (r == 0)
 			r = io_pread_all(s->to.fd, s->enc.src, s->chunks[i].len_bytes,
 					 s->chunks[i].off_bytes);
@@ -343,7 +307,7 @@ static int switch_over(struct thin *s)
 	int r = 0;
 
 	gate_enter(&c->gate, true);
-	if (canceled(c) || c->fd < 0 || c->obj != s->old)
+	if (seal_canceled(c) || c->fd < 0 || c->obj != s->old)
 		r = -KVFS_ECANCELED;
 	if (r == 0 && fcntl(c->fd, F_GETLEASE) != F_WRLCK)
 		r = -EBUSY; /* broken, or no leases on this filesystem: never punch */
