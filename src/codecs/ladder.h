@@ -23,7 +23,8 @@
  * KIVI (arXiv 2402.02750) and KVQuant (2401.18079); nesting from embedded
  * quantisation (Taubman, Marcellin, JPEG2000, 3.3); first tokens kept exact
  * after StreamingLLM (2309.17453); rotary positions, RoFormer (2104.09864). Bits taken out and put back in by PEXT and
- * PDEP, the planes of the exact layer and the blocks are ours.
+ * PDEP, the planes of the exact layer and the blocks are ours. What was tried
+ * besides, with its figures: codecs/LADDER.md.
  *
  * Two codecs, which differ in layer 0 only: ladder-fix (DRAM) has codes of fixed
  * width per channel, ladder-huf (SSD) has them Huffman-coded by libzstd, a stream
