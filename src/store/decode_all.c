@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "store/fetch.h"
@@ -395,10 +396,30 @@ static struct job *job_create(struct reader *r, const struct read_source *src, v
 	return j;
 }
 
+/* Of the first chunk that says so; one file is mostly of one codec. */
+static void note_rate(struct job *j, uint64_t ns) NO_TSA
+{
+	const struct object *o = j->src->obj;
+	bool memory = true;
+	unsigned codec = CODEC_HOLE;
+
+	for (uint32_t c = 0; c < j->n_chunks; c++) {
+		struct replica_form form;
+		unsigned now = o->layers[o->chunks[c].first_layer].codec;
+
+		memory &= !is_set(j->on_device, c);
+		if (now == CODEC_HOLE || now == CODEC_RAW || codec > CODEC_ZSTD)
+			continue;
+		codec = j->src->rep && replica_find(j->src->rep, c, &form) ? form.codec : now;
+	}
+	rates_decoded_open(j->r->cfg.rates, codec, j->src->n_layers, j->data, ns, memory);
+}
+
 int reader_decode_all(struct reader *r, const struct read_source *src, void *dst, uint64_t size,
 		      const _Atomic bool *cancel)
 {
 	struct job *j = job_create(r, src, dst, size, cancel);
+	uint64_t start = clock_mono_ns();
 	int err;
 
 	if (!j)
@@ -406,6 +427,8 @@ int reader_decode_all(struct reader *r, const struct read_source *src, void *dst
 	err = plan(j);
 	if (!err)
 		err = run(j);
+	if (!err && r->cfg.rates)
+		note_rate(j, clock_mono_ns() - start);
 	give_back(j);
 	if (!err)
 		err = run_last(j);

@@ -158,11 +158,16 @@ static int decode(struct reader *r, const struct object_chunk *c, unsigned codec
 {
 	struct codec_ctx *cc = codec_pool_get(&r->codecs);
 	int err = codec_decode(cc, codec, &c->shape, in, n_in, dst, c->len_bytes, flags);
+	uint64_t ns;
 
 	codec_pool_put(&r->codecs, cc);
-	if (!err)
-		note_decode(r, c->len_bytes, clock_mono_ns() - start_ns);
-	return err;
+	if (err)
+		return err;
+	ns = clock_mono_ns() - start_ns;
+	note_decode(r, c->len_bytes, ns);
+	if (r->cfg.rates)
+		rates_decoded(r->cfg.rates, codec, n_in, c->len_bytes, ns);
+	return 0;
 }
 
 static int bad_sum(struct reader *r, int err)

@@ -18,6 +18,7 @@
 #include "base/workers.h"
 #include "codecs/codec.h"
 #include "store/object.h"
+#include "store/rates.h"
 #include "store/replica.h"
 #include "store/store.h"
 #include "tiers/tier.h"
@@ -31,6 +32,7 @@ struct reader_config {
 	uint64_t window_bytes;     /* most that decoded chunks may hold (BUDGET_WINDOW) */
 	uint64_t buffer_bytes;     /* most that encoded fetch buffers may hold (BUDGET_BUFFER) */
 	unsigned ahead_chunks;     /* depth of decode-ahead */
+	struct rates *rates;       /* borrowed; NULL: nobody asks how fast it decodes */
 };
 /* Takes 6 MiB (small windows) to 24 MiB of the budget at once, so that reading goes
  * on when others have used up the rest. Beyond a full budget it may take 4 MiB or a

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/rates.h"
+
+#include <string.h>
+
+#include "codecs/codec.h"
+
+/* A sample counts this much. */
+#define WEIGHT (1.0 / 16)
+/* Too short to time. */
+#define MIN_BYTES 65536u
+/* Threads hinder each other. */
+#define PARALLEL 0.7
+
+/* Before anything is seen: what a common machine of today does. */
+#define GUESS_SSD_BPS 2e9
+#define GUESS_SSD_LATENCY_S 1e-4
+#define GUESS_OPEN_S 5e-5
+#define GUESS_COPY_BPS 1e10
+#define GUESS_RECODE_BPS 1e9
+static const double guess_decode[COST_CLASSES][COST_PACKINGS] = {
+	[COST_CLASS_OPAQUE] = { 2e9, 3e9 },
+	[COST_CLASS_PLANES] = { 2.5e9, 8e9 },
+	[COST_CLASS_LADDER] = { 1.5e9, 4e9 },
+};
+static const double guess_grows[COST_CLASSES] = { 1, 1.1, 1.2 };
+
+void rates_init(struct rates *r, unsigned threads)
+{
+	memset(r, 0, sizeof(*r));
+	lock_init(&r->lock);
+	r->threads = threads ? threads : 1;
+}
+
+void rates_fini(struct rates *r)
+{
+	lock_fini(&r->lock);
+}
+
+enum cost_class rates_class(unsigned codec, enum cost_packing *ret_packing)
+{
+	*ret_packing = codec == CODEC_PLANES_HUF || codec == CODEC_LADDER_HUF ? COST_PACK_SSD
+									      : COST_PACK_DRAM;
+	switch (codec) {
+	case CODEC_PLANES_HUF:
+	case CODEC_PLANES_FIX:
+		return COST_CLASS_PLANES;
+	case CODEC_LADDER_HUF:
+	case CODEC_LADDER_FIX:
+		return COST_CLASS_LADDER;
+	default:
+		return COST_CLASS_OPAQUE;
+	}
+}
+
+static void average(double *old, double now)
+{
+	*old = *old > 0 ? *old + (now - *old) * WEIGHT : now;
+}
+
+static double per_s(uint64_t bytes, uint64_t ns)
+{
+	return (double)bytes * 1e9 / (double)(ns ? ns : 1);
+}
+
+/* Opaque codecs are the same in both packings. */
+static void note(struct rates *r, unsigned codec, enum cost_path path, unsigned n_layers,
+		 double Bps, bool at_least)
+{
+	enum cost_packing pack;
+	enum cost_class class = rates_class(codec, &pack);
+	unsigned level = n_layers ? n_layers - 1 : 0;
+	double *to;
+
+	if (codec == CODEC_HOLE)
+		return;
+	level = level < COST_LEVELS_MAX ? level : COST_LEVELS_MAX - 1;
+	lock_acquire(&r->lock);
+	to = &r->decode_Bps[class][path][pack][level];
+	if (!at_least || (*to > 0 && Bps > *to))
+		average(to, Bps);
+	if (class == COST_CLASS_OPAQUE)
+		r->decode_Bps[class][path][COST_PACK_SSD][level] = *to;
+	lock_release(&r->lock);
+}
+
+void rates_decoded(struct rates *r, unsigned codec, unsigned n_layers, uint64_t bytes, uint64_t ns)
+{
+	if (bytes >= MIN_BYTES)
+		note(r, codec, COST_PATH_STREAM, n_layers, per_s(bytes, ns), false);
+}
+
+void rates_decoded_open(struct rates *r, unsigned codec, unsigned n_layers, uint64_t bytes,
+			uint64_t ns, bool from_memory)
+{
+	if (bytes >= MIN_BYTES)
+		note(r, codec, COST_PATH_OPEN, n_layers, per_s(bytes, ns), !from_memory);
+}
+
+void rates_recoded(struct rates *r, uint64_t bytes, uint64_t ns)
+{
+	lock_acquire(&r->lock);
+	if (bytes >= MIN_BYTES)
+		average(&r->recode_Bps, per_s(bytes, ns));
+	lock_release(&r->lock);
+}
+
+void rates_copied(struct rates *r, uint64_t bytes, uint64_t ns)
+{
+	lock_acquire(&r->lock);
+	if (bytes >= MIN_BYTES)
+		average(&r->copy_Bps, per_s(bytes, ns));
+	lock_release(&r->lock);
+}
+
+void rates_opened(struct rates *r, enum rates_open how, uint64_t ns)
+{
+	lock_acquire(&r->lock);
+	average(&r->open_s[how], (double)ns / 1e9);
+	lock_release(&r->lock);
+}
+
+void rates_grown(struct rates *r, enum cost_class class, uint64_t ssd_bytes, uint64_t dram_bytes)
+{
+	lock_acquire(&r->lock);
+	if (ssd_bytes > 0 && dram_bytes > 0)
+		average(&r->grows[class], (double)dram_bytes / (double)ssd_bytes);
+	lock_release(&r->lock);
+}
+
+double rates_growth(struct rates *r, enum cost_class class)
+{
+	double g;
+
+	lock_acquire(&r->lock);
+	g = r->grows[class];
+	lock_release(&r->lock);
+	return g > 0 ? g : guess_grows[class];
+}
+
+/* Of one class, path and packing: the level itself, else the nearest one. */
+static double nearest(const double *Bps, unsigned level)
+{
+	for (unsigned d = 0; d < COST_LEVELS_MAX; d++) {
+		if (level >= d && Bps[level - d] > 0)
+			return Bps[level - d];
+		if (level + d < COST_LEVELS_MAX && Bps[level + d] > 0)
+			return Bps[level + d];
+	}
+	return 0;
+}
+
+static double decode_rate(struct rates *r, unsigned class, unsigned path, unsigned pack,
+			  unsigned level) REQUIRES(r->lock)
+{
+	double Bps = nearest(r->decode_Bps[class][path][pack], level);
+
+	if (Bps > 0)
+		return Bps;
+	if (path == COST_PATH_OPEN)
+		return decode_rate(r, class, COST_PATH_STREAM, pack, level) *
+		       (r->threads > 1 ? r->threads * PARALLEL : 1);
+	return guess_decode[class][pack];
+}
+
+void rates_get(struct rates *r, double ssd_Bps, double ssd_latency_ns, struct cost_rates *ret)
+{
+	lock_acquire(&r->lock);
+	ret->ssd_Bps = ssd_Bps > 0 ? ssd_Bps : GUESS_SSD_BPS;
+	ret->ssd_latency_s = ssd_latency_ns > 0 ? ssd_latency_ns / 1e9 : GUESS_SSD_LATENCY_S;
+	ret->dram_latency_s = r->open_s[RATES_OPEN_DRAM] > 0 ? r->open_s[RATES_OPEN_DRAM]
+							     : GUESS_OPEN_S;
+	ret->copy_latency_s = r->open_s[RATES_OPEN_COPY] > 0 ? r->open_s[RATES_OPEN_COPY]
+							     : GUESS_OPEN_S;
+	/* opening takes its time wherever the content is */
+	ret->ssd_latency_s += ret->dram_latency_s;
+	ret->copy_Bps = r->copy_Bps > 0 ? r->copy_Bps : GUESS_COPY_BPS;
+	ret->recode_Bps = r->recode_Bps > 0 ? r->recode_Bps : GUESS_RECODE_BPS;
+	for (unsigned c = 0; c < COST_CLASSES; c++)
+		for (unsigned p = 0; p < COST_PATHS; p++)
+			for (unsigned k = 0; k < COST_PACKINGS; k++)
+				for (unsigned l = 0; l < COST_LEVELS_MAX; l++)
+					ret->decode_Bps[c][p][k][l] = decode_rate(r, c, p, k, l);
+	lock_release(&r->lock);
+}
