@@ -47,7 +47,8 @@ static void merge_heat(struct ctx *c, struct meta_rec *rec)
 	if (c->heat_ns) {
 		rec->heat = c->heat;
 		rec->heat_ns = c->heat_ns;
-		rec->last_ns = c->heat_ns;
+		if (rec->last_ns < c->heat_ns)
+			rec->last_ns = c->heat_ns;
 	}
 	if (c->loaded) /* else it does not know what was set before */
 		rec->flags &= ~(uint32_t)(META_PINNED | META_DAMAGED);

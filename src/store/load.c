@@ -101,6 +101,10 @@ static void load_flags(struct ctx *c, uint64_t bytes)
 	c->accounted = bytes;
 	c->pinned |= (flags & META_PINNED) != 0;
 	c->damaged |= (flags & META_DAMAGED) != 0;
+	if (known && c->heat_ns == 0) {
+		c->heat = rec.heat;
+		c->heat_ns = rec.heat_ns;
+	}
 	lock_release(&c->lock);
 }
 
