@@ -77,6 +77,8 @@ static int open_store(struct kvcachefs *k, struct sbuf *why)
 		.quality = o->quality,
 		.raw = o->codec == CODEC_CHOICE_RAW,
 		.policy = options_choice("policy", o->policy, policy, sizeof(policy)),
+		.alpha_s = o->alpha_s,
+		.recompute_s_per_mb = o->recompute_s_per_mb,
 		.paths = allowed_paths(o),
 	};
 	int r = store_open(&cfg, &k->store, why);

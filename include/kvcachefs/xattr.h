@@ -46,6 +46,10 @@
 	X(DAMAGED, "damaged", INFO, FILE, NOBODY, "FLAG", "a checksum failed")                  \
 	X(REASON, "reason", INFO, FILE, NOBODY, "TEXT",                                         \
 	  "why it was last moved, stays plain, or may not go to a lower level")                 \
+	X(UTILITY, "utility", INFO, FILE, NOBODY, "NUMBER",                                     \
+	  "seconds: reads expected, each alpha x quality less its delay; policy=adaptive")      \
+	X(WHY, "why", INFO, FILE, NOBODY, "TEXT",                                               \
+	  "sentences on where it is and why; policy=adaptive")                                  \
 	X(LAYOUT, "layout", SETTING, TREE, OWNER, "TEXT",                                       \
 	  "declared geometry of raw K and V data; unset it shows what was recognised")          \
 	X(QUALITY, "quality", SETTING, TREE, OWNER, "LEVEL",                                    \
@@ -55,6 +59,8 @@
 	  "quality of each level as measured by the reader")                                    \
 	X(ACCEPT, "accept", SETTING, TREE, OWNER, "drop",                                       \
 	  "what its readers understand; drop: missing tokens; inherited by new files")          \
+	X(FEEDBACK, "feedback", SETTING, FILE, OWNER, "TEXT",                                   \
+	  "quality of levels that a reader measured; counts where it is lower than expected")   \
 	X(RECOMPUTE, "recompute", SETTING, TREE, OWNER, "SECONDS",                              \
 	  "what it costs to compute the content anew")                                          \
 	X(PREFETCH, "prefetch", ACTION, FILE, OWNER, "FLAG",                                    \

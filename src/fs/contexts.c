@@ -49,7 +49,7 @@ static const char *state_name(enum ctx_state s)
 void contexts_head(struct sbuf *out)
 {
 	sbuf_adds(out, "#state\ttier\tpinned\tdamaged\tlogical\tstored\treplica\tcopy\thits\t"
-		       "frequency\tquality\topens\tcodec\tlayout\tpath\n");
+		       "frequency\tquality\topens\tcodec\tlayout\tutility\treason\tpath\n");
 }
 
 /* @s without what would break the table: tab, newline, backslash as \ooo. */
@@ -79,6 +79,11 @@ void contexts_line(const char *path, const struct ctx_info *i, struct sbuf *out)
 	add_field(out, *i->codec ? i->codec : "-");
 	sbuf_adds(out, "\t");
 	add_field(out, *i->layout ? i->layout : "-");
+	if (i->has_utility)
+		sbuf_addf(out, "\t%.4g\t", i->utility);
+	else
+		sbuf_adds(out, "\t-\t");
+	add_field(out, *i->reason ? i->reason : "-");
 	sbuf_adds(out, "\t");
 	add_field(out, path);
 	sbuf_adds(out, "\n");

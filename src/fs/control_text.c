@@ -93,6 +93,41 @@ static void status_store(const struct store_status *s, struct sbuf *out)
 		sbuf_addf(out, "%-22s %.2f GB/s\n", "decoding at", s->decode_Bps / 1e9);
 }
 
+/* What the policy counts with. */
+static void status_rates(const struct cost_rates *r, struct sbuf *out)
+{
+	static const char *const classes[COST_CLASSES] = { "opaque", "exact", "layered" };
+	static const char *const paths[COST_PATHS] = { "streamed", "at open" };
+	static const char *const packs[COST_PACKINGS] = { "storage form", "memory form" };
+
+	sbuf_addf(out, "%-22s storage %.2f GB/s after %.0f us, copies %.2f GB/s after %.0f us, "
+		       "recoding %.2f GB/s\n",
+		  "rates", r->ssd_Bps / 1e9, r->ssd_latency_s * 1e6, r->copy_Bps / 1e9,
+		  r->copy_latency_s * 1e6, r->recode_Bps / 1e9);
+	for (unsigned c = 0; c < COST_CLASSES; c++)
+		for (unsigned p = 0; p < COST_PATHS; p++)
+			for (unsigned k = 0; k < COST_PACKINGS; k++) {
+				sbuf_addf(out, "  %s, %s, %s:", classes[c], paths[p], packs[k]);
+				for (unsigned l = 0; l < (c == COST_CLASS_LADDER ? 4u : 1u); l++)
+					sbuf_addf(out, " %.2f", r->decode_Bps[c][p][k][l] / 1e9);
+				sbuf_adds(out, " GB/s\n");
+			}
+}
+
+static void status_plan(const struct store_status *s, struct sbuf *out)
+{
+	if (!s->planned)
+		return;
+	sbuf_addf(out, "%-22s %llu, of %llu contexts%s\n", "plans", (unsigned long long)s->plans,
+		  (unsigned long long)s->plan_contexts,
+		  s->plan_fits ? "" : "; floors, pins and uses need more than there is");
+	add_of(out, "  in memory", s->plan_dram_bytes, 0);
+	add_of(out, "  on storage", s->plan_ssd_bytes, 0);
+	sbuf_addf(out, "  %-20s %.3g s, of storage %.3g s\n", "a MiB of memory earns",
+		  s->plan_dram_price, s->plan_ssd_price);
+	status_rates(&s->rates, out);
+}
+
 void control_status(struct fs *fs, struct sbuf *out)
 {
 	struct scrub_status scrub;
@@ -108,6 +143,7 @@ void control_status(struct fs *fs, struct sbuf *out)
 		  s.read_only ? " (read-only)" : "");
 	sbuf_addf(out, "%-22s %s\n%-22s %s\n", "identity", s.uuid, "policy", s.policy);
 	status_store(&s, out);
+	status_plan(&s, out);
 	if (scrub.running || scrub.files_total)
 		sbuf_addf(out, "%-22s %s, %llu of %llu files, %llu damaged\n", "scrub",
 			  scrub.running ? "running" : "done", (unsigned long long)scrub.files_done,

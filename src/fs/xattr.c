@@ -127,6 +127,12 @@ static int show_info(const struct ctx_info *i, int id, struct sbuf *out)
 		return 0;
 	case KVCACHEFS_XATTR_ID_REASON:
 		return show_text(i->reason, out);
+	case KVCACHEFS_XATTR_ID_UTILITY:
+		if (i->has_utility)
+			sbuf_addf(out, "%.6g", i->utility);
+		return i->has_utility ? 0 : -ENODATA;
+	case KVCACHEFS_XATTR_ID_WHY:
+		return show_text(i->why, out);
 	case KVCACHEFS_XATTR_ID_DAMAGED:
 		return show_text(i->damaged ? "1" : "0", out);
 	case KVCACHEFS_XATTR_ID_PIN:
@@ -278,7 +284,7 @@ static int check_text(int id, const char *v, size_t len, struct sbuf *why)
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)v[i] < 0x20 || v[i] == 0x7f)
 			return refuse(why, -EINVAL, "it holds control characters");
-	if (id == KVCACHEFS_XATTR_ID_PROFILE && policy_profile_parse(v, q) < 0)
+	if ((id == KVCACHEFS_XATTR_ID_PROFILE || id == KVCACHEFS_XATTR_ID_FEEDBACK) && policy_profile_parse(v, q) < 0)
 		return refuse(why, -EINVAL, "takes level:quality,... such as 0:0.93,1:0.995");
 	if (id == KVCACHEFS_XATTR_ID_LEVEL)
 		return check_level(v, why);

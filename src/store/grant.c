@@ -21,6 +21,7 @@
 #define QUALITY "user.kvcache.quality"
 #define ACCEPT "user.kvcache.accept"
 #define PROFILE "user.kvcache.profile"
+#define FEEDBACK "user.kvcache.feedback"
 #define ALMOST 0.999999
 /* Checksums of the content that engines keep beside it. */
 static const char *const checksums[] = { "user.vllm.kv_crc32c" };
@@ -121,6 +122,24 @@ static bool nearest(struct store *st, struct node *at, uid_t uid, const char *na
 	return found;
 }
 
+/* What readers of the file measured, where that is less than what was expected. */
+static void heed_feedback(struct store *st, struct node *n, double q[POLICY_LEVELS_MAX])
+{
+	double seen[POLICY_LEVELS_MAX];
+	char v[256];
+	ssize_t len = store_getxattr(st, n, FEEDBACK, v, sizeof(v) - 1);
+
+	if (len < 0)
+		return;
+	v[len] = 0;
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
+		seen[i] = 2; /* nothing said */
+	err_ignore(policy_profile_parse(v, seen)); /* checked when it was set */
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
+		if (seen[i] < q[i])
+			q[i] = seen[i];
+}
+
 void grant_qualities(struct store *st, struct node *n, const struct object *o,
 		     double ret[POLICY_LEVELS_MAX])
 {
@@ -136,6 +155,7 @@ void grant_qualities(struct store *st, struct node *n, const struct object *o,
 	if (owner_of(st, n, &uid) &&
 	    nearest(st, n, uid, PROFILE, profile, sizeof(profile), &any))
 		err_ignore(policy_profile_parse(profile, ret)); /* checked when it was set */
+	heed_feedback(st, n, ret);
 	if (o)
 		ret[o->n_layers_max - 1] = 1;
 }

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "store/store_types.h"
+#include "store/adapt.h"
 
 static bool place_of(struct store *st, struct node *n, struct meta_rec *rec)
 {
@@ -119,6 +119,7 @@ void index_moved(struct store *st, struct node *n)
 
 void index_del(struct store *st, uint64_t ino)
 {
+	adapt_gone(st, ino);
 	if (!st->read_only)
 		err_ignore(meta_del(st->meta, ino)); /* rebuildable */
 }

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "policy/policy.h"
+#include "store/adapt.h"
 #include "store/evict.h"
 #include "store/grant.h"
 #include "store/level.h"
@@ -39,13 +40,17 @@ void store_each_counter(struct store *st,
 		cb(arg, counter_names[i], counter_help[i], atomic_load(&st->counters[i]));
 }
 
-/* Layers that were dropped under somebody who uses them. */
+/* What is in memory, and layers that were dropped under somebody who uses them. */
 static bool add_held(struct ctx *c, void *arg)
 {
 	struct store_status *ret = arg;
 	struct node *n;
 	size_t at;
 
+	lock_acquire(&c->lock);
+	ret->replicas += c->rep != NULL;
+	ret->copies += c->copy != NULL;
+	lock_release(&c->lock);
 	if (!gate_try(&c->gate, false))
 		return true;
 	if (c->cut_due && c->obj) {
@@ -101,14 +106,7 @@ void store_status(struct store *st, struct store_status *ret)
 	st->ssd->ops->stats(st->ssd, &ts);
 	ret->ssd_read_Bps = ts.bandwidth_Bps;
 	ret->ssd_latency_ns = ts.latency_ns;
-	lock_acquire(&st->ctxs.lock);
-	list_for_each(l, &st->ctxs.lru) {
-		struct ctx *c = container_of(l, struct ctx, lru);
-
-		ret->replicas += c->rep != NULL;
-		ret->copies += c->copy != NULL;
-	}
-	lock_release(&st->ctxs.lock);
+	adapt_status(st, ret);
 }
 
 /* The codec that made most of the stored bytes. */
@@ -157,7 +155,8 @@ static void info_levels(struct ctx *c, struct node *n, struct ctx_info *ret)
 		return;
 	grant_qualities(c->st, n, c->obj, ret->level_quality);
 	if (ret->levels > 1 && grant_check(c->st, n, c->obj->layout) == 0)
-		ret->level_next = level_wanted(c->st, n, ret->levels);
+		ret->level_next = c->st->adapt ? adapt_layers(c, n)
+					       : level_wanted(c->st, n, ret->levels);
 	else
 		ret->level_next = ret->levels;
 }
@@ -228,6 +227,7 @@ int store_info(struct store *st, struct node *n, struct ctx_info *ret)
 	ret->ino = node_ino(n);
 	info_index(st, ret->ino, ret);
 	ret->quality = grant_floor(st, n);
+	adapt_info(st, ret->ino, true, ret);
 	ctx_idle(c);
 	ctx_put(c);
 	return r;
@@ -290,13 +290,15 @@ int store_pin(struct store *st, struct node *n, uid_t who, bool on)
 	r = pin(c, n, who, on);
 	ctx_idle(c);
 	ctx_put(c);
+	if (r == 0)
+		adapt_settings(st, n);
 	return r;
 }
 
 void store_settings_changed(struct store *st, struct node *n)
 {
-	(void)n;
 	grant_forget(st); /* all else is looked up when it is needed */
+	adapt_settings(st, n);
 }
 
 /* ---- every context -------------------------------------------------------- */
@@ -377,6 +379,7 @@ static bool info_listed(struct store *st, struct node *n, uint64_t ino, struct c
 		snprintf(ret->codec, sizeof(ret->codec), "none");
 	info_index(st, ino, ret);
 	ret->quality = grant_floor(st, n);
+	adapt_info(st, ino, false, ret);
 	return true;
 }
 

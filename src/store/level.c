@@ -20,6 +20,7 @@
 
 #include "base/fault.h"
 #include "base/units.h"
+#include "store/adapt.h"
 #include "store/grant.h"
 #include "store/record.h"
 #include "store/thin.h"
@@ -98,7 +99,7 @@ static void note_relayer(struct ctx *c, struct node *n)
 {
 	bool tried;
 
-	if (!c->st->policy->layers || c->obj->n_layers_max > 1)
+	if ((!c->st->policy->layers && !c->st->adapt) || c->obj->n_layers_max > 1)
 		return;
 	lock_acquire(&c->lock);
 	tried = c->relayer_tried;
@@ -110,23 +111,37 @@ static void note_relayer(struct ctx *c, struct node *n)
 	lock_release(&c->lock);
 }
 
-bool level_pin_locked(struct ctx *c, struct node *n, bool writes)
+/* What the kernel may have cached is noted until the next open asks. */
+static void level_set(struct ctx *c, unsigned layers)
 {
-	unsigned was = c->serve_layers, now;
+	if (c->serve_layers == layers || (c->serve_layers && in_use(c)))
+		return;
+	c->serve_layers = layers;
+	c->pages_stale |= c->obj->n_layers_max > 1;
+	space_drop_dram(c, false, true); /* a copy of another level */
+}
+
+void level_pin_locked(struct ctx *c, struct node *n, bool writes)
+{
+	bool plans = c->st->adapt;
+	unsigned now;
 
 	if (!c->obj || c->rec.state == KVFS_RECORD_PLAIN)
-		return false;
+		return;
 	now = level_stored(c);
 	note_relayer(c, n);
 	/* who may write gets what is there: what he leaves alone shall stay as it is */
-	if (!writes && now > 1 && c->st->policy->layers &&
+	if (!writes && now > 1 && (plans || c->st->policy->layers) &&
 	    grant_check(c->st, n, c->obj->layout) == 0)
-		now = wanted(c->st, n, c->obj, now);
-	if (was == now || (was && in_use(c)))
-		return false;
-	c->serve_layers = now;
-	space_drop_dram(c, false, true); /* a copy of another level */
-	return c->obj->n_layers_max > 1;
+		now = plans ? adapt_layers(c, n) : wanted(c->st, n, c->obj, now);
+	level_set(c, now);
+}
+
+void level_choose_locked(struct ctx *c, unsigned layers)
+{
+	unsigned stored = level_stored(c);
+
+	level_set(c, layers < stored ? layers : stored);
 }
 
 void level_sealed(struct ctx *c)
@@ -299,6 +314,7 @@ static int drop(struct ctx *c, unsigned want)
 	if (!c->serve_layers) /* whoever may be using it saw all there was */
 		c->serve_layers = level_stored(c);
 	ctx_set_record(c, &rec);
+	adapt_dropped(c->st, c->ino, want);
 	err_ignore(FAULT_POINT("level.switched")); /* done is done: only kills count */
 	r = commit_barrier(c->st);
 	/* nothing is cut that a power cut could bring back into use; later then */
@@ -362,6 +378,47 @@ static int set_level(struct ctx *c, struct node *n, unsigned want)
 	if (r == 0)
 		r = go_entered(c, n, want);
 	return r == -EAGAIN ? -KVFS_ENOLAYERS : r;
+}
+
+/* Gate exclusive. */
+static int shed(struct ctx *c, struct node *n, unsigned want)
+{
+	bool busy;
+	int r;
+
+	lock_acquire(&c->lock);
+	busy = c->pinned || c->unlinked || c->sealing || c->damaged;
+	lock_release(&c->lock);
+	if (busy || in_use(c) || at_work(c))
+		return -EBUSY;
+	r = ctx_load_locked(c, n);
+	if (r == 0 && (c->state != CTX_SEALED || !c->fd_writable))
+		r = -EBUSY;
+	if (r == 0)
+		r = ctx_object_locked(c);
+	if (r == 0 && (want < 1 || want >= level_stored(c)))
+		r = -EINVAL;
+	if (r == 0)
+		r = may_drop(c, n, want);
+	if (r == 0)
+		r = drop(c, want);
+	return r < 0 ? r : cut(c);
+}
+
+int level_shed(struct ctx *c, struct node *n, unsigned want)
+{
+	int r;
+
+	if (!gate_try(&c->gate, true))
+		return -EBUSY;
+	r = shed(c, n, want);
+	gate_leave(&c->gate, true);
+	if (r < 0)
+		return r;
+	note_space(c);
+	if (c->st->k)
+		c->st->k->inval_inode(c->st->karg, n, false);
+	return 0;
 }
 
 int store_level(struct store *st, struct node *n, const char *level)

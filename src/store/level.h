@@ -24,9 +24,14 @@ unsigned level_best(const struct ctx *c);
 bool level_lossy(const struct ctx *c);
 /* Of @n layers, what the next open would get by the policy. No gate. */
 unsigned level_wanted(struct store *st, struct node *n, unsigned n_layers);
-/* Chooses for an open, unless it is in use. True when what the kernel may have cached
- * is of another level. Gate exclusive. */
-bool level_pin_locked(struct ctx *c, struct node *n, bool writes);
+/* Chooses for an open, unless it is in use; sets pages_stale when what the kernel may have
+ * cached is of another level. Gate exclusive. */
+void level_pin_locked(struct ctx *c, struct node *n, bool writes);
+/* The same to @layers, for a decoded copy that nobody has open. Gate exclusive. */
+void level_choose_locked(struct ctx *c, unsigned layers);
+/* Goes down to @want layers at once, if nobody uses it, its floor allows it and no lock has
+ * to be waited for: -EBUSY, as store_level. No gate of it held. */
+WUR int level_shed(struct ctx *c, struct node *n, unsigned want);
 /* It was sealed just now, exactly. Gate exclusive. */
 void level_sealed(struct ctx *c);
 /* It is plain again: nothing is pinned or due. Gate exclusive. */

@@ -11,6 +11,8 @@
 
 #include "base/mem.h"
 #include "policy/policy.h"
+#include "base/clock.h"
+#include "store/adapt.h"
 #include "store/level.h"
 #include "store/seal.h"
 #include "store/seal_enc.h"
@@ -76,6 +78,9 @@ void seal_replica_begin(struct ctx *c, struct replica **ret, const struct object
 	struct object *o;
 
 	*ret = NULL;
+	/* others that are in memory may earn more: the policy decides when it is sealed */
+	if (st->adapt && n > 0 && budget_free(&st->dram) < chunks[n - 1].off_bytes)
+		return;
 	if (budget_free(&st->dram) < TABLES_ROOM)
 		(void)space_dram(st, TABLES_ROOM, c); /* as far as it goes */
 	if (object_bare(&st->dram, id, n, &o) < 0)
@@ -99,17 +104,24 @@ struct fill {
 	uint8_t *raw, *enc;
 	size_t raw_bytes, enc_bytes;
 	uint64_t counted;        /* of the memory budget, for these */
+	unsigned layers;         /* that it shall have; 0: what readers get */
+	enum cost_packing packing;
+	bool gives_way;          /* ends when the file is opened */
 };
 
 /* What readers of one chunk decode, into f->raw and from there into f->rep. */
 static int fill_decoded(struct fill *f, const struct object_chunk *ch, uint32_t i)
 {
 	struct codec_out out = { f->enc, f->enc_bytes, 0 };
+	uint64_t start = clock_mono_ns();
 	struct codec_in in;
 	unsigned n;
 	uint16_t id;
 	int r = codec_encode_best(f->codec, CODEC_FORM_DRAM, &ch->shape, f->raw, ch->len_bytes,
 				  &out, &id, &n);
+
+	if (r == 0)
+		rates_recoded(&f->c->st->rates, ch->len_bytes, clock_mono_ns() - start);
 
 	in = (struct codec_in) { f->enc, out.len };
 	return r < 0 ? r : replica_add_room(f->c->st, f->rep, f->c, i, id, &in, 1);
@@ -133,8 +145,8 @@ static int fill_take(void *arg, unsigned codec, const struct codec_in in[], unsi
 	const struct object_chunk *ch = t->ch;
 
 	memcpy(mine, in, n * sizeof(mine[0]));
-	if (ops && ops->transcode && ops->transcode(f->codec, &ch->shape, in[0].buf, in[0].len,
-						    ch->len_bytes, &twin) == 0) {
+	if (f->packing == COST_PACK_DRAM && ops && ops->transcode &&
+	    ops->transcode(f->codec, &ch->shape, in[0].buf, in[0].len, ch->len_bytes, &twin) == 0) {
 		mine[0] = (struct codec_in) { twin.buf, twin.len };
 		codec = ops->twin;
 	}
@@ -147,7 +159,7 @@ static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 	const struct object_chunk *ch = &o->chunks[i];
 	struct reader *rd = f->c->st->reader;
 	struct fill_take t = { f, ch, i };
-	bool decoded = ch->n_layers == 1;
+	bool decoded = ch->n_layers == 1 && f->packing == COST_PACK_DRAM;
 	struct read_source src;
 	int r;
 
@@ -168,6 +180,16 @@ static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 	return r;
 }
 
+static bool is_open(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->opens > 0;
+	lock_release(&c->lock);
+	return yes;
+}
+
 static int fill_all(struct fill *f, const struct object *o)
 {
 	struct timespec ts = { 0, 500000 };
@@ -178,7 +200,7 @@ static int fill_all(struct fill *f, const struct object *o)
 
 		if (replica_find(f->rep, i, &form))
 			continue;
-		if (atomic_load(&f->c->st->stopping))
+		if (atomic_load(&f->c->st->stopping) || (f->gives_way && is_open(f->c)))
 			return -KVFS_ECANCELED;
 		for (int w = 0; w < 20 && workers_readers(f->c->st->workers) > 0; w++)
 			nanosleep(&ts, NULL);
@@ -206,6 +228,19 @@ static int replica_empty(struct store *st, const struct object *o, struct replic
 	return r;
 }
 
+/* Is what there is what is wanted, or a part of it? */
+static bool fits(const struct fill *f, const struct ctx *c, const struct object *o, unsigned want)
+	REQUIRES(c->lock)
+{
+	const struct replica *r = c->rep;
+	unsigned have = r ? replica_layers(r) : 0;
+
+	if (!f->layers)
+		return have >= want;
+	have = have < o->n_layers_max ? have : o->n_layers_max;
+	return have == want && adapt_packing(r) == f->packing;
+}
+
 /* The object and the replica so far (a new one when there was none). */
 static int fill_begin(struct fill *f, struct object **ret_obj)
 {
@@ -219,10 +254,12 @@ static int fill_begin(struct fill *f, struct object **ret_obj)
 	else
 		*ret_obj = object_get(c->obj);
 	if (r == 0)
-		want = level_serving(c);
+		want = f->layers && f->layers < level_stored(c) ? f->layers :
+		       f->layers			       ? level_stored(c) :
+								 level_serving(c);
 	/* inside the gate: behind it, the replica may be of another object */
 	lock_acquire(&c->lock);
-	f->rep = r == 0 && c->rep && replica_layers(c->rep) >= want ? replica_get(c->rep) : NULL;
+	f->rep = r == 0 && fits(f, c, *ret_obj, want) ? replica_get(c->rep) : NULL;
 	lock_release(&c->lock);
 	gate_leave(&c->gate, false);
 	if (r < 0)
@@ -257,6 +294,7 @@ static void fill_install(struct fill *f, const struct object *o)
 	replica_put(old);
 	store_count(c->st, CNT_REPLICAS, 1);
 	ctx_reason(c, "replica made");
+	adapt_moved(c);
 	move_prepare(c->st, c->size);
 	ctx_touch(c, false);
 }
@@ -301,9 +339,10 @@ static void fill_fini(struct fill *f)
 	replica_put(f->rep);
 }
 
-int move_replica(struct ctx *c)
+static int fill_run(struct fill *given)
 {
-	struct fill f = { .c = c };
+	struct fill f = *given;
+	struct ctx *c = f.c;
 	struct object *o;
 	int r = fill_begin(&f, &o);
 
@@ -320,6 +359,17 @@ int move_replica(struct ctx *c)
 	fill_fini(&f);
 	object_put(o);
 	return r;
+}
+
+int move_replica(struct ctx *c)
+{
+	return fill_run(&(struct fill){ .c = c, .packing = COST_PACK_DRAM });
+}
+
+int move_replica_as(struct ctx *c, unsigned layers, enum cost_packing packing)
+{
+	return fill_run(&(struct fill){
+		.c = c, .layers = layers, .packing = packing, .gives_way = true });
 }
 
 /* ---- decoded copies ------------------------------------------------------- */
@@ -369,6 +419,7 @@ int move_copy(struct ctx *c, const _Atomic bool *cancel)
 	lock_release(&c->lock);
 	store_count(st, CNT_COPIES, 1);
 	ctx_reason(c, "decoded copy made");
+	adapt_moved(c);
 	ctx_touch(c, false);
 	return 0;
 }
@@ -443,7 +494,7 @@ static int load_sealed(struct ctx *c, struct node *n)
 	if (r == 0)
 		r = ctx_object_locked(c);
 	if (r == 0)
-		(void)level_pin_locked(c, n, false); /* what it is to hold */
+		level_pin_locked(c, n, false); /* what it is to hold */
 	gate_leave(&c->gate, true);
 	return r;
 }
@@ -540,7 +591,7 @@ void move_after_read(struct ctx *c, struct node *n, bool whole, uint64_t size)
 				  .dram_bytes = size - size / 4,
 				  .dram_limit = budget_limit(&c->st->dram) };
 
-	if (c->state == CTX_SEALED && c->st->policy->admit(&pr))
+	if (c->state == CTX_SEALED && !c->st->adapt && c->st->policy->admit(&pr))
 		move_later(c, n);
 }
 

@@ -37,6 +37,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/adapt.h"
 #include "store/level.h"
 #include "store/names.h"
 
@@ -290,15 +291,21 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		r = load(c, f);
 	}
 	if (r == 0) {
-		stale = level_pin_locked(c, f->node, f->writes) || c->pages_stale;
+		uint64_t start;
+
+		level_pin_locked(c, f->node, f->writes);
+		stale = c->pages_stale;
 		c->pages_stale = false;
 		lock_acquire(&c->lock);
 		c->opens++;
 		c->writers += f->writes;
 		c->cancel = c->sealing;
 		lock_release(&c->lock);
+		adapt_seen(c, f->node);
+		start = clock_mono_ns();
 		if (wants_copy(c, f) && move_copy(c, NULL) == 0 && f->from_ssd)
 			f->copied_ns = clock_mono_ns() - f->opened_ns;
+		f->decoding_ns = clock_mono_ns() - start;
 		choose_mode(c, f);
 		fill_reply(c, f, stale, ret);
 	}
@@ -363,6 +370,10 @@ int store_openat(struct store *st, struct node *n, int flags, const struct calle
 		return r;
 	}
 	ctx_touch(f->ctx, true);
+	if (f->ctx->state == CTX_SEALED)
+		rates_opened(&st->rates,
+			     f->mode == SERVE_PASSTHROUGH ? RATES_OPEN_COPY : RATES_OPEN_DRAM,
+			     clock_mono_ns() - f->opened_ns - f->decoding_ns);
 	return 0;
 }
 
@@ -548,8 +559,10 @@ void store_release(struct file *f)
 		last_close(f, backing_id, unlinked, hidden);
 	else if (backing_id > 0)
 		f->st->k->backing_close(f->st->karg, backing_id);
-	if (!unlinked && c->state != CTX_PLAIN)
+	if (!unlinked && c->state != CTX_PLAIN) {
 		index_heat(c);
+		adapt_used(c, last);
+	}
 	file_free(f);
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/fault.h"
 #include "base/mem.h"
+#include "store/adapt.h"
 #include "store/grant.h"
 #include "store/level.h"
 #include "store/seal.h"
@@ -190,6 +191,7 @@ static void take_over(struct relayer *s)
 	if (fstat(c->fd, &sb) == 0)
 		ctx_account(c, &sb);
 	index_follow(c, s->node);
+	adapt_seen(c, s->node);
 }
 
 static int switch_over(struct relayer *s)

@@ -401,3 +401,47 @@ uint64_t replica_bytes(const struct replica *r)
 {
 	return atomic_load(&r->bytes);
 }
+
+const struct object *replica_object(const struct replica *r)
+{
+	return r->obj;
+}
+
+static int trim_chunk(struct replica *from, struct replica *to, uint32_t chunk, unsigned n)
+{
+	struct replica_form form;
+	int r;
+
+	if (!replica_find(from, chunk, &form))
+		return -EAGAIN;
+	if (form.codec == CODEC_HOLE)
+		return 0; /* the new one has it too */
+	n = form.n < n ? form.n : n;
+	r = replica_check(from, chunk, &form, n) < 0 ? -EAGAIN : 0;
+	return r < 0 ? r : replica_add_layers(to, chunk, form.codec, form.in, n);
+}
+
+int replica_trim(struct replica *r, unsigned n, struct replica **ret)
+{
+	uint64_t bytes = 0;
+	struct replica *less;
+	int err = replica_create(r->arena, r->obj, &less);
+
+	if (err < 0)
+		return err;
+	for (uint32_t i = 0; i < r->obj->n_chunks; i++) {
+		struct replica_form form;
+
+		if (!replica_find(r, i, &form) || form.codec == CODEC_HOLE)
+			continue;
+		bytes += extent_len(form.in, form.n < n ? form.n : n);
+	}
+	replica_set_layers(less, n, bytes);
+	for (uint32_t i = 0; i < r->obj->n_chunks && err == 0; i++)
+		err = trim_chunk(r, less, i, n);
+	if (err < 0)
+		replica_put(less);
+	else
+		*ret = less;
+	return err;
+}

@@ -50,5 +50,9 @@ bool replica_complete(const struct replica *r);
 unsigned replica_layers(const struct replica *r);
 void replica_set_layers(struct replica *r, unsigned n, uint64_t expected_bytes);
 uint64_t replica_bytes(const struct replica *r);
+const struct object *replica_object(const struct replica *r); /* borrowed; tables only */
+/* A new one that has of each chunk of @r, which is complete, the first @n layers at most.
+ * -ENOMEM, -KVFS_EBUDGET, -EAGAIN when one of its chunks is damaged. */
+WUR int replica_trim(struct replica *r, unsigned n, struct replica **ret);
 
 #endif

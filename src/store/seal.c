@@ -28,6 +28,7 @@
 #include "store/level.h"
 #include "store/recognise.h"
 #include "store/record.h"
+#include "store/adapt.h"
 #include "store/seal.h"
 #include "store/seal_enc.h"
 
@@ -388,6 +389,8 @@ void seal_finish(struct ctx *c, struct node *n)
 	if (c->fd >= 0 && named && fstat(c->fd, &sb) == 0) {
 		attr_apply(&c->rec, &sb);
 		index_put(st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
+		if (st->adapt && ctx_object_locked(c) == 0)
+			adapt_sealed(c, n);
 	}
 	gate_leave(&c->gate, true);
 	if (r < 0)

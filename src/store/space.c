@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "store/adapt.h"
 #include "store/evict.h"
 #include "store/seal.h"
 
@@ -39,6 +40,8 @@ void space_drop_dram(struct ctx *c, bool replica, bool copy)
 	replica_put(rep);
 	copy_put(cp);
 	ctx_cooled(c);
+	if (rep || cp)
+		adapt_moved(c);
 }
 
 struct room {
@@ -70,6 +73,10 @@ bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 
 	if (bytes > budget_limit(&st->dram))
 		return false;
+	if (st->copies && st->adapt && budget_free(&st->dram) < bytes)
+		copy_pool_shrink(st->copies, bytes);
+	if (adapt_room_dram(st, bytes, keep))
+		return true;
 	for (int pass = 0; pass < 64 && budget_free(&st->dram) < bytes; pass++) {
 		if (st->copies)
 			copy_pool_shrink(st->copies, bytes);
@@ -140,6 +147,11 @@ static uint64_t usable(struct store *st)
 	return limit - limit / MAPS_PART;
 }
 
+uint64_t space_limit(struct store *st)
+{
+	return usable(st);
+}
+
 uint64_t space_free(struct store *st)
 {
 	uint64_t used = space_used(st), limit = usable(st);
@@ -177,20 +189,21 @@ static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	bool ok;
 
-	if (st->cfg.full != FULL_EVICT || bytes > usable(st))
+	if ((st->cfg.full != FULL_EVICT && !st->adapt) || bytes > usable(st))
 		return false;
 	lock_acquire(&st->evict_lock);
-	ok = space_free(st) >= bytes || evict_for(st, bytes, keep_ino, true);
+	ok = space_free(st) >= bytes || adapt_room_ssd(st, bytes, keep_ino) ||
+	     (st->cfg.full == FULL_EVICT && evict_for(st, bytes, keep_ino, true));
 	lock_release(&st->evict_lock);
 	return ok;
 }
 
 void space_trim(struct store *st, uint64_t bytes)
 {
-	if (st->cfg.full != FULL_EVICT)
+	if (st->cfg.full != FULL_EVICT && !st->adapt)
 		return;
 	lock_acquire(&st->evict_lock);
-	if (space_free(st) < bytes)
+	if (space_free(st) < bytes && !adapt_room_ssd(st, bytes, 0) && st->cfg.full == FULL_EVICT)
 		evict_for(st, bytes, 0, false);
 	lock_release(&st->evict_lock);
 }
@@ -289,9 +302,11 @@ int store_set_limit(struct store *st, bool dram, uint64_t bytes)
 		over = budget_used(&st->dram);
 		if (over > bytes)
 			err_ignore(space_dram(st, 1, NULL)); /* as far as it goes */
+		adapt_limits(st);
 		return 0;
 	}
 	atomic_store(&st->ssd_limit, space_limit_of(st, bytes));
 	space_trim(st, 1);
+	adapt_limits(st);
 	return 0;
 }

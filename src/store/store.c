@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "policy/policy.h"
+#include "store/adapt.h"
 #include "store/dirs.h"
 #include "store/grant.h"
 
@@ -142,6 +143,7 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 	lock_init(&st->grants.lock);
 	grant_forget(st); /* what was zeroed knows nothing */
 	lock_init(&st->scrub_lock);
+	rates_init(&st->rates, 1);
 	list_init(&st->ctxs.lru);
 	r = copy_config(st, cfg);
 	if (r == -EINVAL)
@@ -219,7 +221,9 @@ static int start_reader(struct store *st)
 
 	if (r < 0)
 		return r;
+	st->rates.threads = threads;
 	rc.workers = st->workers;
+	rc.rates = &st->rates;
 	rc.window_bytes = dram / 8 < (256ull << 20) ? dram / 8 : 256ull << 20;
 	rc.buffer_bytes = dram / 16 < (64ull << 20) ? dram / 16 : 64ull << 20;
 	rc.ahead_chunks = 48; /* some 30 MiB: what a fast device needs to stay busy */
@@ -245,6 +249,8 @@ int store_start(struct store *st, const struct store_kernel_ops *k, void *karg, 
 	if (r == 0 && !st->read_only)
 		r = commit_start(st);
 	if (r == 0)
+		r = adapt_start(st);
+	if (r == 0)
 		r = seal_start(st);
 	if (r == 0 && !st->read_only) {
 		r = thread_start("kvfs-tick", tick_thread, st, &st->tick_thread);
@@ -265,6 +271,7 @@ static void stop_threads(struct store *st, bool seal)
 		pthread_join(st->tick_thread, NULL);
 	}
 	scrub_stop(st);
+	adapt_stop(st);
 	if (st->workers)
 		workers_drain(st->workers);
 	commit_stop(st);
@@ -279,6 +286,7 @@ void store_close(struct store *st, bool seal)
 	stop_threads(st, seal);
 	if (st->ctxs.hash)
 		ctx_table_fini(st);
+	adapt_free(st);
 	reader_destroy(st->reader);
 	workers_destroy(st->workers);
 	copy_pool_destroy(st->copies);
@@ -300,6 +308,7 @@ void store_close(struct store *st, bool seal)
 	gate_fini(&st->names);
 	lock_fini(&st->grants.lock);
 	lock_fini(&st->scrub_lock);
+	rates_fini(&st->rates);
 	cold_fini(&st->cold);
 	mem_free((char *)st->cfg.path);
 	mem_free(st);

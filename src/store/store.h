@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/sbuf.h"
+#include "policy/cost.h"
 
 struct store;
 struct node; /* a name's inode as the kernel knows it; alive while looked up or open */
@@ -73,6 +74,8 @@ struct store_config {
 	double quality;          /* mount-wide floor, 1 = exact */
 	bool raw;                /* what is sealed stays as it is, whether that gains anything or not */
 	const char *policy;      /* "lru", "fixed:1", ... */
+	double alpha_s;          /* adaptive: seconds that a unit of quality is worth */
+	double recompute_s_per_mb; /* adaptive: of content whose file says nothing */
 	unsigned paths;          /* enum path_bits that the user allows */
 };
 
@@ -235,6 +238,9 @@ struct ctx_info {
 	uint64_t opens;
 	uint64_t ino;
 	char reason[64];       /* of the last move, or why it stays plain */
+	bool has_utility;      /* by a policy that plans */
+	double utility;        /* seconds: reads expected x (alpha x quality - delay) */
+	char why[1024];        /* that policy's sentences; "" in lists */
 };
 WUR int store_info(struct store *st, struct node *n, struct ctx_info *ret);
 /* Seals now and waits; -EBUSY while open for writing or mapped, -KVFS_ENOGAIN
@@ -276,6 +282,11 @@ struct store_status {
 	char held[256];        /* ... paths of some of these files */
 	unsigned paths;        /* working ways */
 	double ssd_read_Bps, ssd_latency_ns, decode_Bps;
+	struct cost_rates rates; /* what the policy counts with, guesses where nothing was seen */
+	bool planned;            /* the rest is of a policy that plans */
+	uint64_t plans, plan_contexts, plan_dram_bytes, plan_ssd_bytes;
+	double plan_dram_price, plan_ssd_price; /* utility per MiB */
+	bool plan_fits;
 	char uuid[40];
 	char policy[32];
 	bool read_only;

@@ -77,6 +77,7 @@ struct grants {
 	struct grant_none none[GRANT_NONE_SLOTS]; /* lock */
 };
 
+struct adapt;
 struct sealer {
 	struct lock lock;
 	struct cond wake;
@@ -145,6 +146,8 @@ struct store {
 	_Atomic unsigned moves; /* replicas being made in the background */
 	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */
 	_Atomic unsigned looks; /* opens decided without history */
+	struct rates rates;           /* measured: what the policy counts with */
+	struct adapt *adapt;          /* adapt.h; NULL under policies that do not plan */
 	struct cold_loads cold;       /* from SSD: copies or streams */
 	_Atomic bool preparing; /* pages for a decoded copy, in the background */
 
@@ -175,6 +178,7 @@ struct file {
 	bool wrote;          /* wrote through us */
 	bool from_ssd;       /* a whole file that lay only on SSD, to be timed: cold_load.h */
 	uint64_t opened_ns;  /* CLOCK_MONOTONIC */
+	uint64_t decoding_ns; /* of opening it, for its copy */
 	uint64_t copied_ns;  /* its decoded copy was there so long after; 0: none made */
 	struct read_state rs;
 };
@@ -393,6 +397,7 @@ uint64_t space_seal_room(uint64_t limit);
 uint64_t space_write_reserve(struct store *st);
 void space_release(struct store *st, uint64_t bytes);
 uint64_t space_free(struct store *st);
+uint64_t space_limit(struct store *st); /* of it all, less what files grow by themselves */
 uint64_t space_used(struct store *st);
 /* Makes room for @bytes in DRAM by dropping the coldest. False: not enough. */
 bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
@@ -407,6 +412,8 @@ size_t info_inodes(struct store *st, uint64_t **ret);
 /* mover.c */
 /* Fills the replica of @c from its object, on the calling thread. */
 WUR int move_replica(struct ctx *c);
+/* The same with the first @layers, packed so; ends when the file is opened. */
+WUR int move_replica_as(struct ctx *c, unsigned layers, enum cost_packing packing);
 WUR int move_copy(struct ctx *c, const _Atomic bool *cancel);
 /* Makes pages for a decoded copy of @size bytes in the background, so that an
  * open need not wait for the kernel to clear them. */

@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "codecs/codec.h"
+#include "store/adapt.h"
 #include "store/level.h"
 #include "store/record.h"
 #include "store/seal.h"
@@ -233,6 +234,7 @@ static void drop_object(struct ctx *c, const struct kvfs_record *old)
 	object_put(c->obj);
 	c->obj = NULL;
 	level_forget(c);
+	adapt_gone(c->st, c->ino);
 	space_drop_dram(c, true, false);
 	serving_follow(c);
 	trash_object_later(c->st, &id);

@@ -58,6 +58,7 @@ void progress_end(struct progress *p);
 
 int cmd_ls(int argc, char **argv);
 int cmd_stat(int argc, char **argv);
+int cmd_why(int argc, char **argv);
 int cmd_steer(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 int cmd_calibrate(int argc, char **argv);

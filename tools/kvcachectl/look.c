@@ -161,6 +161,28 @@ int cmd_stat(int argc, char **argv)
 	return failed;
 }
 
+int cmd_why(int argc, char **argv)
+{
+	int failed = 0;
+
+	if (argc < 2)
+		return ctl_usage(argv[0]);
+	for (int i = 1; i < argc; i++) {
+		char value[4097];
+		int r = value_of(argv[i], "why", value, sizeof(value));
+
+		if (r == 0)
+			printf("%s: %s\n", argv[i], value);
+		else if (value_of(argv[i], "state", value, sizeof(value)) == 0)
+			failed = ctl_error("%s: nothing is planned for it: it is %s, or the mount's "
+					   "policy is not adaptive",
+					   argv[i], value);
+		else
+			failed = ctl_error("%s: %s", argv[i], strerror(-r));
+	}
+	return failed;
+}
+
 int cmd_status(int argc, char **argv)
 {
 	struct sbuf text = SBUF_INIT;

@@ -8,6 +8,7 @@
 const struct command commands[] = {
 	{ "ls", "[-r] PATH...", "files with state, place, sizes and ratio", cmd_ls },
 	{ "stat", "PATH...", "everything known about files", cmd_stat },
+	{ "why", "PATH...", "where files are, what that gives, and why", cmd_why },
 	{ "pin", "[-r] PATH...", "never evict these files", cmd_steer },
 	{ "unpin", "[-r] PATH...", "take the pin away", cmd_steer },
 	{ "prefetch", "[-r] PATH...", "start bringing files into memory", cmd_steer },

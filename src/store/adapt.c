@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The policy's thread: takes what happened from the queue, lets policy/adaptive decide, has
+ * the moves carried out, and now and then brings rates and budgets up to date and plans
+ * anew.
+ */
+#include "store/adapt.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "policy/policy.h"
+#include "store/adapt_types.h"
+#include "store/level.h"
+
+#define QUEUE_MAX 65536u
+#define MOVES_MAX 256u
+#define TICK_NS NSEC_PER_SEC
+/* A plan is followed by so many times its own length without one. */
+#define PLAN_REST 100
+#define WALK_STEP 16u
+#define MARGIN 0.25
+/* Moves take this share of what the device gives, at least ... */
+#define MOVES_SHARE 4
+#define MOVES_MIN_BPS (64ull << 20)
+/* Whoever needs room asks again for so long while the table is being planned. */
+#define ROOM_TRIES 50
+#define ROOM_PAUSE_NS 100000
+
+/* ---- the queue ---------------------------------------------------------------- */
+
+static void event_put(struct adapt *ad, const struct adapt_event *what)
+{
+	struct adapt_event *e = mem_alloc(sizeof(*e));
+	bool full;
+
+	if (e) {
+		*e = *what;
+		e->now_ns = clock_real_ns();
+		list_init(&e->link);
+	}
+	lock_acquire(&ad->q_lock);
+	full = !e || ad->n_queue >= QUEUE_MAX || ad->stop;
+	if (full) {
+		ad->walk = true; /* finds what was lost */
+	} else {
+		list_add_tail(&ad->queue, &e->link);
+		ad->n_queue++;
+		cond_signal(&ad->wake);
+	}
+	lock_release(&ad->q_lock);
+	if (full)
+		mem_free(e);
+}
+
+static void seen(struct ctx *c, struct node *n, enum adapt_kind kind)
+{
+	struct adapt_event e = { .kind = kind };
+
+	if (c->st->adapt && adapt_item(c, n, &e.it))
+		event_put(c->st->adapt, &e);
+}
+
+void adapt_seen(struct ctx *c, struct node *n)
+{
+	seen(c, n, ADAPT_SEEN);
+}
+
+void adapt_sealed(struct ctx *c, struct node *n)
+{
+	seen(c, n, ADAPT_SEALED);
+}
+
+void adapt_used(struct ctx *c, bool last)
+{
+	struct adapt_event e = { .kind = ADAPT_USED, .last = last, .it.id = c->ino };
+
+	if (!c->st->adapt || c->state == CTX_PLAIN)
+		return;
+	adapt_place(c, &e.it.now);
+	event_put(c->st->adapt, &e);
+}
+
+void adapt_moved(struct ctx *c)
+{
+	struct adapt_event e = { .kind = ADAPT_MOVED, .it.id = c->ino };
+
+	if (!c->st->adapt)
+		return;
+	adapt_place(c, &e.it.now);
+	event_put(c->st->adapt, &e);
+}
+
+void adapt_dropped(struct store *st, uint64_t ino, unsigned stored)
+{
+	struct adapt_event e = { .kind = ADAPT_DROPPED, .it.id = ino };
+
+	if (!st->adapt)
+		return;
+	e.it.now.stored = (uint8_t)stored;
+	event_put(st->adapt, &e);
+}
+
+void adapt_gone(struct store *st, uint64_t ino)
+{
+	struct adapt_event e = { .kind = ADAPT_GONE, .it.id = ino };
+
+	if (st->adapt)
+		event_put(st->adapt, &e);
+}
+
+/* ---- events -------------------------------------------------------------------- */
+
+/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. */
+static void merge(struct adaptive *a, uint64_t id, const struct cost_place *got, bool stored)
+{
+	struct cost_place p;
+	struct cost_item it;
+
+	if (!adaptive_get(a, id, 0, &it))
+		return;
+	p = it.now;
+	if (stored) {
+		p.stored = got->stored;
+		p.dram = p.dram < p.stored ? p.dram : p.stored;
+		p.level = p.level < p.stored ? p.level : (uint8_t)(p.stored - 1);
+	} else {
+		p.dram = got->dram < p.stored ? got->dram : p.stored;
+		p.packing = got->packing;
+		p.copy = got->copy;
+	}
+	it.now.copy = it.now.copy && p.copy;
+	p.level = (uint8_t)cost_best_level(adaptive_model(a), &it, &p);
+	adaptive_placed(a, id, &p);
+}
+
+static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive_moves *m)
+	REQUIRES(ad->lock)
+{
+	uint64_t id = e->it.id;
+
+	m->n = 0;
+	switch (e->kind) {
+	case ADAPT_SEEN:
+		err_ignore(adaptive_put(ad->a, &e->it)); /* without memory it is not planned */
+		break;
+	case ADAPT_SEALED:
+		err_ignore(adaptive_arrive(ad->a, &e->it, e->now_ns, m)); /* likewise */
+		break;
+	case ADAPT_USED:
+		if (e->last)
+			adaptive_busy(ad->a, id, false);
+		merge(ad->a, id, &e->it.now, false);
+		(void)adaptive_hit(ad->a, id, e->now_ns, m);
+		break;
+	case ADAPT_MOVED:
+		merge(ad->a, id, &e->it.now, false);
+		break;
+	case ADAPT_DROPPED:
+		merge(ad->a, id, &e->it.now, true);
+		break;
+	case ADAPT_GONE:
+		adaptive_gone(ad->a, id);
+		break;
+	}
+}
+
+static void carry_out(struct adapt *ad, const struct adaptive_moves *m)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		lock_acquire(&ad->q_lock);
+		ad->recent[m->v[i].id % ADAPT_RECENT] = m->v[i];
+		lock_release(&ad->q_lock);
+		adapt_carry_out(ad, &m->v[i]);
+	}
+}
+
+/* ---- rates and budgets ----------------------------------------------------------- */
+
+/* What of the limits is not taken by windows, tables, plain files and so on. */
+static void budgets(struct adapt *ad, const struct adaptive_stats *s) REQUIRES(ad->lock)
+{
+	struct store *st = ad->st;
+	uint64_t dram = budget_limit(&st->dram), ssd = space_limit(st), used = space_used(st);
+	uint64_t held = atomic_load(&st->dram.use_bytes[BUDGET_REPLICA]) +
+			atomic_load(&st->dram.use_bytes[BUDGET_COPY]);
+	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
+			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
+	uint64_t other = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
+	uint64_t more = held > s->dram_bytes ? held - s->dram_bytes : 0;
+
+	/* files of the pool that nobody uses, and rounding; moves under way pass */
+	other += more < dram / 8 ? more : dram / 8;
+	other += work > dram / 16 ? work : dram / 16;
+	dram = dram > other ? dram - other : 0;
+	/* noise replans nothing */
+	if (dram > ad->cfg.dram_bytes + ad->cfg.dram_bytes / 64 || dram < ad->cfg.dram_bytes)
+		ad->cfg.dram_bytes = dram - dram / 64;
+	used = used > s->ssd_bytes ? used - s->ssd_bytes : 0;
+	ad->cfg.ssd_bytes = ssd > used ? ssd - used : 0;
+}
+
+/* Rates changed by more than noise, or the budgets. */
+static void refresh(struct adapt *ad)
+{
+	struct store *st = ad->st;
+	struct adaptive_stats s;
+	struct cost_rates rates;
+	struct tier_stats ts;
+
+	st->ssd->ops->stats(st->ssd, &ts);
+	rates_get(&st->rates, ts.bandwidth_Bps, ts.latency_ns, &rates);
+	lock_acquire(&ad->lock);
+	if (adaptive_set_rates(ad->a, &rates))
+		ad->changed = true;
+	adaptive_stats(ad->a, &s);
+	budgets(ad, &s);
+	ad->cfg.moves_Bps = (uint64_t)(rates.ssd_Bps / MOVES_SHARE);
+	if (ad->cfg.moves_Bps < MOVES_MIN_BPS)
+		ad->cfg.moves_Bps = MOVES_MIN_BPS;
+	adaptive_configure(ad->a, &ad->cfg);
+	lock_acquire(&ad->q_lock);
+	ad->model = *adaptive_model(ad->a);
+	lock_release(&ad->q_lock);
+	lock_release(&ad->lock);
+}
+
+static void plan(struct adapt *ad, struct adaptive_moves *m)
+{
+	uint64_t start = clock_mono_ns();
+
+	ad->changed = false;
+	lock_acquire(&ad->lock);
+	if (adaptive_replan(ad->a, clock_real_ns(), m) < 0)
+		m->n = 0; /* no memory for a plan: what events decide goes on */
+	lock_release(&ad->lock);
+	ad->changed = m->n == m->max; /* there is more */
+	carry_out(ad, m);
+	ad->plan_ns = clock_mono_ns() + (clock_mono_ns() - start) * PLAN_REST;
+}
+
+void adapt_limits(struct store *st)
+{
+	struct adapt *ad = st->adapt;
+
+	if (!ad)
+		return;
+	lock_acquire(&ad->q_lock);
+	ad->limits = true;
+	cond_signal(&ad->wake);
+	lock_release(&ad->q_lock);
+}
+
+/* ---- the walk over what nobody opened yet ------------------------------------------- */
+
+static void look(struct ctx *c, struct node *n)
+{
+	if (!gate_try(&c->gate, true))
+		return; /* in use: known since its open */
+	if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
+		adapt_seen(c, n);
+	gate_leave(&c->gate, true);
+}
+
+static void look_at(struct store *st, uint64_t ino)
+{
+	struct meta_rec rec;
+	struct node *n;
+	struct ctx *c;
+
+	if (meta_get(st->meta, ino, &rec) < 0 || !(rec.flags & META_SEALED))
+		return;
+	n = node_find(st->nodes, ino);
+	if (!n)
+		n = index_node(st, ino);
+	if (!n)
+		return;
+	if (ctx_get(st, ino, true, &c) == 0) {
+		look(c, n);
+		ctx_idle_try(c);
+		ctx_put(c);
+	}
+	node_forget(st->nodes, n, 1);
+}
+
+static void walk_step(struct adapt *ad)
+{
+	bool begin;
+
+	if (ad->n_ino == 0) {
+		lock_acquire(&ad->q_lock);
+		begin = ad->walk;
+		ad->walk = false;
+		lock_release(&ad->q_lock);
+		mem_free(ad->ino);
+		ad->ino = NULL;
+		if (begin)
+			ad->n_ino = info_inodes(ad->st, &ad->ino);
+	}
+	for (unsigned i = 0; i < WALK_STEP && ad->n_ino > 0; i++) {
+		look_at(ad->st, ad->ino[--ad->n_ino]);
+		ad->changed = true;
+	}
+}
+
+static bool settings_of(struct store *st, struct node *n)
+{
+	struct ctx *c;
+
+	if (!S_ISREG(node_type(n)))
+		return false;
+	if (node_content(n) == NODE_PLAIN || ctx_get(st, node_ino(n), true, &c) < 0)
+		return true;
+	if (ctx_enter(c) == 0) {
+		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
+			adapt_seen(c, n);
+		gate_leave(&c->gate, true);
+	}
+	ctx_idle(c);
+	ctx_put(c);
+	return true;
+}
+
+void adapt_settings(struct store *st, struct node *n)
+{
+	struct adapt *ad = st->adapt;
+
+	if (!ad || settings_of(st, n))
+		return;
+	lock_acquire(&ad->q_lock); /* a directory's: all below it may be meant */
+	ad->walk = true;
+	cond_signal(&ad->wake);
+	lock_release(&ad->q_lock);
+}
+
+/* ---- room ------------------------------------------------------------------------ */
+
+static bool table_try(struct adapt *ad) TRY_ACQUIRES(true, ad->lock)
+{
+	const struct timespec pause = { 0, ROOM_PAUSE_NS };
+
+	for (int i = 0; i < ROOM_TRIES; i++) {
+		if (lock_try(&ad->lock))
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+/* Steps of least loss until @bytes would be free, carried out here. False: none. */
+static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, uint64_t keep)
+{
+	struct adaptive_moves m = { .max = MOVES_MAX };
+
+	m.v = mem_alloc(m.max * sizeof(*m.v));
+	if (!m.v)
+		return false;
+	if (table_try(ad)) {
+		(void)adaptive_room(ad->a, tier, bytes, keep, clock_real_ns(), &m);
+		lock_release(&ad->lock);
+	}
+	carry_out(ad, &m);
+	mem_free(m.v);
+	return m.n > 0;
+}
+
+#define ROUNDS 8
+
+bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
+{
+	struct adapt *ad = st->adapt;
+
+	for (int i = 0; ad && i < ROUNDS && budget_free(&st->dram) < bytes; i++)
+		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
+			     keep ? keep->ino : 0))
+			break;
+	return budget_free(&st->dram) >= bytes;
+}
+
+bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino)
+{
+	struct adapt *ad = st->adapt;
+
+	for (int i = 0; ad && i < ROUNDS && space_free(st) < bytes; i++)
+		if (!give_up(ad, ADAPTIVE_SSD, bytes - space_free(st), keep_ino))
+			break;
+	return space_free(st) >= bytes;
+}
+
+/* ---- the thread -------------------------------------------------------------------- */
+
+/* Takes all that waits; false: the end. */
+static bool wait_events(struct adapt *ad, struct list *ret, bool busy)
+{
+	bool go;
+
+	list_init(ret);
+	lock_acquire(&ad->q_lock);
+	while (!ad->stop && !ad->limits && list_empty(&ad->queue) && !busy &&
+	       cond_wait_until(&ad->wake, &ad->q_lock, ad->tick_ns))
+		;
+	go = !ad->stop;
+	if (ad->limits)
+		ad->tick_ns = ad->plan_ns = 0;
+	ad->changed |= ad->limits;
+	ad->limits = false;
+	while (!list_empty(&ad->queue)) {
+		struct list *l = ad->queue.next;
+
+		list_del(l);
+		list_add_tail(ret, l);
+	}
+	ad->n_queue = 0;
+	lock_release(&ad->q_lock);
+	return go;
+}
+
+static void events_run(struct adapt *ad, struct list *events, struct adaptive_moves *m, bool run)
+{
+	while (!list_empty(events)) {
+		struct adapt_event *e = container_of(events->next, struct adapt_event, link);
+
+		list_del(&e->link);
+		if (run) {
+			lock_acquire(&ad->lock);
+			apply(ad, e, m);
+			lock_release(&ad->lock);
+			ad->changed |= e->kind != ADAPT_MOVED;
+			carry_out(ad, m);
+		}
+		mem_free(e);
+	}
+}
+
+static void *adapt_thread(void *arg)
+{
+	struct adapt *ad = arg;
+	struct adaptive_moves m = { .max = MOVES_MAX };
+	struct list events;
+	bool go = true;
+
+	m.v = mem_alloc(m.max * sizeof(*m.v));
+	while (m.v && go) {
+		go = wait_events(ad, &events, ad->n_ino > 0);
+		events_run(ad, &events, &m, go);
+		if (!go)
+			break;
+		walk_step(ad);
+		if (clock_mono_ns() < ad->tick_ns)
+			continue;
+		refresh(ad);
+		if (ad->changed && ad->n_ino == 0 && clock_mono_ns() >= ad->plan_ns)
+			plan(ad, &m);
+		ad->tick_ns = clock_mono_ns() + TICK_NS;
+	}
+	mem_free(m.v);
+	return NULL;
+}
+
+/* ---- life -------------------------------------------------------------------------- */
+
+static int table_make(struct adapt *ad) NO_TSA
+{
+	struct store *st = ad->st;
+	struct cost_rates rates;
+
+	ad->cfg = (struct adaptive_config){
+		.cost = { .alpha_s = st->cfg.alpha_s,
+			  .margin = MARGIN,
+			  .recompute_s_per_page = st->cfg.recompute_s_per_mb *
+						  COST_PAGE_BYTES / 1e6,
+			  .may_remove = st->cfg.full == FULL_EVICT },
+		.half_ns = POLICY_HALF_NS,
+		.dram_bytes = st->cfg.dram_bytes / 2, /* until the first refresh */
+		.ssd_bytes = space_limit(st),
+		.moves_Bps = MOVES_MIN_BPS,
+	};
+	rates_get(&st->rates, 0, 0, &rates);
+	cost_model_init(&ad->model, &rates, &ad->cfg.cost);
+	return adaptive_create(&ad->cfg, &rates, &ad->a);
+}
+
+int adapt_start(struct store *st)
+{
+	struct adapt *ad;
+	int r;
+
+	if (!st->policy->plans || st->read_only)
+		return 0;
+	ad = mem_zalloc(sizeof(*ad));
+	if (!ad)
+		return -ENOMEM;
+	ad->st = st;
+	lock_init(&ad->lock);
+	lock_init(&ad->q_lock);
+	cond_init(&ad->wake);
+	list_init(&ad->queue);
+	lock_acquire(&ad->q_lock);
+	ad->walk = true;
+	lock_release(&ad->q_lock);
+	st->adapt = ad;
+	r = table_make(ad);
+	if (r == 0)
+		r = thread_start("kvfs-policy", adapt_thread, ad, &ad->thread);
+	ad->started = r == 0;
+	if (r < 0)
+		adapt_free(st);
+	return r;
+}
+
+void adapt_stop(struct store *st)
+{
+	struct adapt *ad = st->adapt;
+
+	if (!ad)
+		return;
+	lock_acquire(&ad->q_lock);
+	ad->stop = true;
+	cond_signal(&ad->wake);
+	lock_release(&ad->q_lock);
+	if (ad->started)
+		pthread_join(ad->thread, NULL);
+	ad->started = false;
+}
+
+void adapt_free(struct store *st) NO_TSA
+{
+	struct adapt *ad = st->adapt;
+	struct adaptive_moves none = { .n = 0 };
+
+	if (!ad)
+		return;
+	events_run(ad, &ad->queue, &none, false);
+	adaptive_destroy(ad->a);
+	mem_free(ad->ino);
+	cond_fini(&ad->wake);
+	lock_fini(&ad->q_lock);
+	lock_fini(&ad->lock);
+	mem_free(ad);
+	st->adapt = NULL;
+}

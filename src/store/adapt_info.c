@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* What the adaptive policy says for itself. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "store/adapt_types.h"
+
+static bool last_move(struct adapt *ad, uint64_t ino, struct adaptive_move *ret)
+{
+	bool known;
+
+	lock_acquire(&ad->q_lock);
+	*ret = ad->recent[ino % ADAPT_RECENT];
+	known = ret->id == ino && ret->reason != ADAPTIVE_NONE;
+	lock_release(&ad->q_lock);
+	return known;
+}
+
+void adapt_info(struct store *st, uint64_t ino, bool text, struct ctx_info *ret)
+{
+	struct adapt *ad = st->adapt;
+	struct sbuf why = SBUF_INIT;
+	struct adaptive_move m;
+	struct cost_item it;
+	uint64_t now = clock_real_ns();
+
+	if (!ad)
+		return;
+	if (last_move(ad, ino, &m)) {
+		snprintf(ret->reason, sizeof(ret->reason), "%s", adaptive_reason_name(m.reason));
+		if (text)
+			adaptive_why(&m, &why);
+	}
+	lock_acquire(&ad->lock);
+	if (adaptive_get(ad->a, ino, now, &it)) {
+		ret->has_utility = true;
+		ret->utility = it.heat * cost_value(adaptive_model(ad->a), &it, &it.now);
+		if (why.len)
+			sbuf_adds(&why, " ");
+		if (text)
+			(void)adaptive_explain(ad->a, ino, now, &why); /* it is known */
+	}
+	lock_release(&ad->lock);
+	snprintf(ret->why, sizeof(ret->why), "%s", why.s && !why.failed ? why.s : "");
+	sbuf_fini(&why);
+}
+
+void adapt_status(struct store *st, struct store_status *ret)
+{
+	struct adapt *ad = st->adapt;
+	struct adaptive_stats s;
+	struct tier_stats ts;
+
+	st->ssd->ops->stats(st->ssd, &ts);
+	rates_get(&st->rates, ts.bandwidth_Bps, ts.latency_ns, &ret->rates);
+	if (!ad)
+		return;
+	lock_acquire(&ad->lock);
+	adaptive_stats(ad->a, &s);
+	lock_release(&ad->lock);
+	ret->planned = true;
+	ret->plan_contexts = s.contexts;
+	ret->plan_dram_bytes = s.dram_bytes;
+	ret->plan_ssd_bytes = s.ssd_bytes;
+	ret->plan_dram_price = s.dram_price;
+	ret->plan_ssd_price = s.ssd_price;
+	ret->plans = s.plans;
+	ret->plan_fits = s.plan_fits;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* From a context to what the policy knows of it. */
+#include <string.h>
+
+#include "base/units.h"
+#include "store/adapt_types.h"
+#include "store/grant.h"
+#include "store/level.h"
+
+#define COPY_MIN_BYTES (2ull << 20) /* as open.c */
+
+/* By the first chunk that says so. */
+enum cost_packing adapt_packing(const struct replica *r)
+{
+	const struct object *o = replica_object(r);
+	enum cost_packing pack = COST_PACK_DRAM;
+	struct replica_form form;
+
+	for (uint32_t i = 0; i < o->n_chunks; i++) {
+		if (!replica_find(r, i, &form) || form.codec == CODEC_HOLE)
+			continue;
+		if (rates_class(form.codec, &pack) != COST_CLASS_OPAQUE)
+			break;
+	}
+	return pack;
+}
+
+void adapt_place(struct ctx *c, struct cost_place *ret)
+{
+	unsigned levels;
+
+	lock_acquire(&c->lock);
+	levels = c->rec.levels ? c->rec.levels : 1;
+	ret->stored = (uint8_t)levels;
+	ret->dram = 0;
+	ret->packing = COST_PACK_DRAM;
+	ret->copy = c->copy != NULL;
+	if (c->rep && replica_complete(c->rep)) {
+		unsigned n = replica_layers(c->rep);
+
+		ret->dram = (uint8_t)(n < levels ? n : levels);
+		ret->packing = adapt_packing(c->rep);
+	}
+	lock_release(&c->lock);
+	ret->level = ret->stored - 1;
+}
+
+/* Of most bytes. */
+static enum cost_class class_of(const struct object *o)
+{
+	uint64_t bytes[COST_CLASSES] = { 0 };
+	enum cost_class best = COST_CLASS_OPAQUE;
+	enum cost_packing pack;
+
+	for (uint32_t i = 0; i < o->n_chunks; i++)
+		bytes[rates_class(o->layers[o->chunks[i].first_layer].codec, &pack)] +=
+			o->chunks[i].len_bytes;
+	for (unsigned i = 0; i < COST_CLASSES; i++)
+		if (bytes[i] > bytes[best])
+			best = (enum cost_class)i;
+	return best;
+}
+
+/* Layer 0 as packed for memory: as it is there, else by how others grew. */
+static uint32_t base_pages(struct ctx *c, const struct cost_item *it)
+{
+	uint64_t held = 0, rest;
+
+	lock_acquire(&c->lock);
+	if (c->rep && it->now.dram > 0 && it->now.packing == COST_PACK_DRAM)
+		held = replica_bytes(c->rep);
+	lock_release(&c->lock);
+	rest = it->now.dram > 0 ? c->obj->level_bytes[it->now.dram - 1] - c->obj->level_bytes[0] : 0;
+	if (held > rest)
+		return cost_pages(held - rest);
+	return cost_pages((uint64_t)((double)c->obj->level_bytes[0] *
+				     rates_growth(&c->st->rates, (enum cost_class)it->class)));
+}
+
+/* What may be lost of it, and what that would be. */
+static void put_quality(struct ctx *c, struct node *n, struct cost_item *it)
+{
+	double q[POLICY_LEVELS_MAX];
+
+	it->floor = (float)grant_floor(c->st, n);
+	if (grant_check(c->st, n, c->obj->layout) < 0 || c->state != CTX_SEALED) {
+		it->flags |= COST_VETO;
+		it->floor = 1;
+		return;
+	}
+	grant_qualities(c->st, n, c->obj, q);
+	for (unsigned i = 0; i < it->levels; i++)
+		it->quality[i] = (float)q[i];
+}
+
+static float recompute_of(struct ctx *c, struct node *n)
+{
+	char v[32];
+	double s;
+
+	if (c->st->cfg.full != FULL_EVICT ||
+	    !index_setting(c->st, n, "user.kvcache.recompute", v, sizeof(v)) ||
+	    units_parse_double(v, 0, 1e9, &s) < 0)
+		return -1;
+	return (float)s;
+}
+
+static void put_use(struct ctx *c, struct cost_item *it)
+{
+	lock_acquire(&c->lock);
+	it->heat = c->heat;
+	it->heat_ns = c->heat_ns;
+	if (c->opens > 0)
+		it->flags |= COST_BUSY;
+	if (c->pinned || c->damaged || c->unlinked)
+		it->flags |= COST_PINNED;
+	lock_release(&c->lock);
+	if (c->state != CTX_SEALED || c->cut_due)
+		it->flags |= COST_PINNED;
+}
+
+bool adapt_item(struct ctx *c, struct node *n, struct cost_item *it)
+{
+	const struct object *o = c->obj;
+	struct store *st = c->st;
+	uint64_t below = 0;
+
+	if (!o || c->rec.state == KVFS_RECORD_PLAIN)
+		return false;
+	*it = (struct cost_item){ .id = c->ino, .levels = (uint8_t)o->n_layers_max };
+	for (unsigned i = 0; i < it->levels; i++) {
+		it->layer_pages[i] = cost_pages(o->level_bytes[i] - below);
+		below = o->level_bytes[i];
+	}
+	it->class = (uint8_t)class_of(o);
+	it->path = st->copies && (st->paths & PATH_PASSTHROUGH_READ) && c->size >= COPY_MIN_BYTES
+			   ? COST_PATH_OPEN
+			   : COST_PATH_STREAM;
+	it->decoded_pages = cost_pages(c->size);
+	adapt_place(c, &it->now);
+	it->now.stored = (uint8_t)level_stored(c);
+	if (it->now.dram > it->now.stored)
+		it->now.dram = it->now.stored;
+	it->now.level = (uint8_t)(level_serving(c) - 1);
+	it->base_pages = base_pages(c, it);
+	it->recompute_s = recompute_of(c, n);
+	put_use(c, it);
+	put_quality(c, n, it);
+	return cost_item_check(it);
+}
+
+unsigned adapt_layers(struct ctx *c, struct node *n)
+{
+	struct adapt *ad = c->st->adapt;
+	unsigned stored = level_stored(c), level;
+	struct cost_item it;
+
+	if (!ad || stored < 2 || !adapt_item(c, n, &it))
+		return stored;
+	it.flags &= (uint8_t)~COST_BUSY;
+	lock_acquire(&ad->q_lock);
+	level = cost_best_level(&ad->model, &it, &it.now);
+	lock_release(&ad->q_lock);
+	return level + 1;
+}

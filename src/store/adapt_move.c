@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Carrying moves out. Giving up is done at once, by whoever needs the room, and waits for
+ * nobody: what is in use stays. Bringing things to memory is work for the background, which
+ * yields to readers and ends when the file is opened. In either case the policy is told
+ * what is there afterwards.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "store/adapt_types.h"
+#include "store/evict.h"
+#include "store/level.h"
+
+#define JOBS_MAX 64
+
+/* ---- down ----------------------------------------------------------------------- */
+
+/* Some of its layers: those that stay are copied, if there is room for that. */
+static void trim(struct ctx *c, unsigned n)
+{
+	struct replica *old = NULL, *less;
+
+	lock_acquire(&c->lock);
+	if (c->rep && replica_complete(c->rep) && replica_layers(c->rep) > n)
+		old = replica_get(c->rep);
+	lock_release(&c->lock);
+	if (!old)
+		return;
+	if (replica_trim(old, n, &less) < 0)
+		less = NULL;
+	lock_acquire(&c->lock);
+	if (c->rep == old) {
+		struct replica *r = c->rep;
+
+		c->rep = less;
+		less = r; /* the one to be put */
+	}
+	lock_release(&c->lock);
+	replica_put(less);
+	replica_put(old);
+	store_count(c->st, CNT_DRAM_EVICTED, 1);
+	ctx_cooled(c);
+}
+
+static void down_dram(struct ctx *c, const struct cost_place *to)
+{
+	if (to->dram == 0 || !to->copy)
+		space_drop_dram(c, to->dram == 0, !to->copy);
+	if (to->dram > 0)
+		trim(c, to->dram);
+}
+
+static int down_layers(struct store *st, const struct adaptive_move *m)
+{
+	struct node *n;
+	struct ctx *c;
+	int r;
+
+	n = node_find(st->nodes, m->id);
+	if (!n)
+		n = index_node(st, m->id);
+	if (!n)
+		return -ENOENT;
+	r = ctx_get(st, m->id, true, &c);
+	if (r == 0) {
+		r = level_shed(c, n, m->to.stored);
+		ctx_idle_try(c);
+		ctx_put(c);
+	}
+	node_forget(st->nodes, n, 1);
+	return r;
+}
+
+/* Layers or all of the file. */
+static int down_ssd(struct store *st, const struct adaptive_move *m)
+{
+	int r = m->to.stored ? down_layers(st, m) : evict_one(st, m->id);
+
+	if (r < 0) /* the policy took it for done */
+		adapt_dropped(st, m->id, m->from.stored);
+	return r;
+}
+
+/* ---- up -------------------------------------------------------------------------- */
+
+struct job {
+	struct work work;
+	struct ctx *c;     /* one reference */
+	struct node *node; /* one reference */
+	struct cost_place to;
+};
+
+/* How fast its readers will get it. */
+static void time_copy(struct ctx *c)
+{
+	struct copy *copy;
+	uint64_t start;
+	ssize_t got = 0;
+	size_t len = 1u << 20;
+	void *buf;
+
+	lock_acquire(&c->lock);
+	copy = c->copy ? copy_get(c->copy) : NULL;
+	lock_release(&c->lock);
+	buf = copy ? mem_alloc_pages(len) : NULL;
+	if (buf && pread(copy_fd(copy), buf, len, 0) == (ssize_t)len) { /* touches buf */
+		start = clock_mono_ns();
+		got = pread(copy_fd(copy), buf, len, 0);
+		if (got > 0)
+			rates_copied(&c->st->rates, (uint64_t)got, clock_mono_ns() - start);
+	}
+	mem_free_pages(buf, len);
+	copy_put(copy);
+}
+
+static bool opened(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->opens > 0;
+	lock_release(&c->lock);
+	return yes;
+}
+
+static int begin(struct job *j)
+{
+	struct ctx *c = j->c;
+	int r = ctx_enter(c);
+
+	if (r < 0)
+		return r;
+	r = ctx_load_locked(c, j->node);
+	if (r == 0 && c->rec.state == KVFS_RECORD_PLAIN)
+		r = -EINVAL;
+	if (r == 0)
+		r = ctx_object_locked(c);
+	if (r == 0 && j->to.copy)
+		level_choose_locked(c, j->to.level + 1u);
+	gate_leave(&c->gate, true);
+	return r;
+}
+
+static void up(struct job *j)
+{
+	struct ctx *c = j->c;
+	int r = opened(c) ? -KVFS_ECANCELED : begin(j);
+
+	if (r == 0 && !j->to.copy)
+		space_drop_dram(c, false, true);
+	if (r == 0 && j->to.dram > 0)
+		r = move_replica_as(c, j->to.dram, (enum cost_packing)j->to.packing);
+	/* from the replica, if both fit for so long */
+	if (r == 0 && j->to.dram == 0 && budget_free(&c->st->dram) < c->size)
+		space_drop_dram(c, true, false);
+	if (r == 0 && j->to.copy && !opened(c)) {
+		gate_enter(&c->gate, false);
+		r = move_copy(c, NULL);
+		gate_leave(&c->gate, false);
+		if (r == 0)
+			time_copy(c);
+	}
+	if (r == 0 && j->to.dram == 0)
+		space_drop_dram(c, true, false);
+	err_ignore(damage_found(c, j->node, r)); /* else it stays where it is */
+}
+
+static void job_run(struct work *w)
+{
+	struct job *j = container_of(w, struct job, work);
+	struct store *st = j->c->st;
+
+	if (!atomic_load(&st->stopping))
+		up(j);
+	ctx_work_end(j->c);
+	if (j->c->cut_due)
+		level_settle(j->c, j->node);
+	adapt_moved(j->c);
+	node_forget(st->nodes, j->node, 1);
+	ctx_put(j->c);
+	mem_free(j);
+	atomic_fetch_sub(&st->moves, 1);
+}
+
+static int up_later(struct store *st, struct ctx *c, const struct adaptive_move *m)
+{
+	struct node *n = node_find(st->nodes, m->id);
+	struct job *j;
+	bool go;
+
+	if (!n)
+		n = index_node(st, m->id);
+	if (!n)
+		return -ENOENT;
+	lock_acquire(&c->lock);
+	go = !c->working && !c->opens && !atomic_load(&st->stopping) &&
+	     atomic_load(&st->moves) < JOBS_MAX;
+	c->working += go;
+	lock_release(&c->lock);
+	j = go ? mem_zalloc(sizeof(*j)) : NULL;
+	if (!j) {
+		if (go)
+			ctx_work_end(c);
+		node_forget(st->nodes, n, 1);
+		return -EBUSY;
+	}
+	j->c = c;
+	j->node = n;
+	j->to = m->to;
+	j->work.run = job_run;
+	list_init(&j->work.link);
+	ctx_ref(c);
+	atomic_fetch_add(&st->moves, 1);
+	workers_submit(st->workers, WORK_BACKGROUND, &j->work);
+	return 0;
+}
+
+/* ---- which ------------------------------------------------------------------------- */
+
+static bool is_up(const struct cost_place *now, const struct cost_place *to)
+{
+	return to->dram > now->dram || to->copy > now->copy ||
+	       (to->dram > 0 && to->packing != now->packing);
+}
+
+void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m)
+{
+	struct store *st = ad->st;
+	bool work = m->work_pages > 0;
+	struct cost_place now;
+	struct ctx *c;
+	int r = 0;
+
+	if (m->to.stored < m->from.stored && down_ssd(st, m) == 0)
+		return; /* what was in memory of it went, too */
+	if (ctx_get(st, m->id, work, &c) < 0)
+		return; /* nothing of it is in memory */
+	adapt_place(c, &now);
+	if (work && is_up(&now, &m->to))
+		r = up_later(st, c, m);
+	else
+		down_dram(c, &m->to);
+	if (r < 0 || !work)
+		adapt_moved(c);
+	ctx_put(c);
+}

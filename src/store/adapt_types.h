@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVCACHEFS_STORE_ADAPT_TYPES_H
+#define KVCACHEFS_STORE_ADAPT_TYPES_H
+/* Shared by adapt.c, adapt_item.c, adapt_info.c and adapt_move.c. */
+#include "policy/adaptive.h"
+#include "store/adapt.h"
+
+#define ADAPT_RECENT 1024u
+
+enum adapt_kind { ADAPT_SEEN, ADAPT_SEALED, ADAPT_USED, ADAPT_MOVED, ADAPT_DROPPED, ADAPT_GONE };
+
+struct adapt_event {
+	struct list link;
+	enum adapt_kind kind;
+	uint64_t now_ns; /* CLOCK_REALTIME */
+	bool last;       /* USED */
+	/* SEEN, SEALED: all; MOVED, USED: id and of now dram, packing, copy; DROPPED: stored */
+	struct cost_item it;
+};
+
+struct adapt {
+	struct store *st;
+	struct adaptive_config cfg; /* lock */
+	struct lock lock;           /* held while planning; q_lock is taken under it */
+	struct adaptive *a GUARDED; /* lock */
+
+	struct lock q_lock; /* leaf */
+	struct cond wake;
+	struct list queue;               /* q_lock */
+	unsigned n_queue GUARDED;        /* q_lock */
+	bool stop GUARDED, limits GUARDED, walk GUARDED; /* q_lock */
+	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
+	struct adaptive_move recent[ADAPT_RECENT] GUARDED; /* q_lock: by id */
+
+	/* the thread's own */
+	uint64_t *ino; /* of contexts still to be loaded; owned */
+	size_t n_ino;
+	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */
+	bool changed;              /* since the last plan */
+	bool started;
+	pthread_t thread;
+};
+
+/* adapt_item.c. Only what of it is in memory: the lock of @c is taken. */
+void adapt_place(struct ctx *c, struct cost_place *ret);
+/* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
+ * becomes of it is queued to the policy. */
+void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);
+
+#endif

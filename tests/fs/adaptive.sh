@@ -1,0 +1,135 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# policy=adaptive on a mount: contexts that are read come to memory and stay within both
+# budgets, exact ones exact; layers go only where they were granted and room is needed.
+. "$(dirname "$0")/../lib/case.sh"
+case_begin
+need_root
+need setfattr python3
+opts=policy=adaptive,alpha=0.5,dram=64M,settle=1h,allow_other
+mount_fs -o $opts
+get() { getfattr --absolute-names --only-values -n "user.kvcache.$1" "$2" 2>/dev/null; }
+put() { setfattr -n "user.kvcache.$1" -v "$2" "$3"; }
+counter() { awk -v n="kvcachefs_$1_total" '$1 == n { print $2 }' "$MNT/.kvcachefs/metrics"; }
+gauge() { awk -v n="kvcachefs_$1" '$1 == n { print $2 }' "$MNT/.kvcachefs/metrics"; }
+# wait_for SECONDS COMMAND...
+wait_for() {
+	local n=$(($1 * 10))
+	shift
+	while ! "$@"; do
+		[ $((n--)) -gt 0 ] || fail "waited in vain: $*"
+		sleep 0.1
+	done
+}
+in_memory() { [ "$(get tier "$1")" != ssd ]; }
+kvdata st 6000000 1 "$T/ref"
+
+# a context that was sealed or is read has memory when there is room
+mkdir "$MNT/e" "$MNT/g"
+cp "$T/ref" "$MNT/e/0"
+expect put seal 1 "$MNT/e/0"
+wait_for 10 in_memory "$MNT/e/0"
+expect_same "$T/ref" "$MNT/e/0"
+expect put move ssd "$MNT/e/0"
+cat "$MNT/e/0" >/dev/null
+wait_for 10 in_memory "$MNT/e/0"
+why=$("$BUILD/tools/kvcachectl/kvcachectl" why "$MNT/e/0") || fail "why"
+case $why in *"a read takes"*) ;; *) fail "why: $why" ;; esac
+[ -n "$(get utility "$MNT/e/0")" ] || fail "no utility"
+grep -q "a MiB of memory earns" "$MNT/.kvcachefs/status" || fail "no plan in status"
+
+# more than fits: the limit holds, everything reads right, the hot one keeps its place
+for i in $(seq 1 20); do
+	cp "$T/ref" "$MNT/e/$i"
+	expect put seal 1 "$MNT/e/$i"
+	cat "$MNT/e/0" >/dev/null
+	expect_between "$(gauge dram_used_bytes)" 0 $((68 << 20)) "memory in use"
+done
+for i in $(seq 0 20); do expect_same "$T/ref" "$MNT/e/$i"; done
+for i in 1 2 3 4; do cat "$MNT/e/0" >/dev/null; done
+wait_for 10 in_memory "$MNT/e/0"
+held=$(($(gauge replicas) + $(gauge copies)))
+[ $held -ge 3 ] || fail "$held in memory"
+
+# the limit changes while mounted
+expect put dram 40M "$MNT"
+expect_between "$(gauge dram_used_bytes)" 0 $((44 << 20)) "memory in use"
+for i in $(seq 0 20); do expect_same "$T/ref" "$MNT/e/$i"; done
+expect put dram 64M "$MNT"
+
+# granted: levels by what quality is worth; a floor and a veto are hard
+expect put quality 0.5 "$MNT/g"
+expect put profile 0:0.6,1:0.9,2:0.99 "$MNT/g"
+cp "$T/ref" "$MNT/g/a"
+expect put seal 1 "$MNT/g/a"
+expect_eq "$(get levels "$MNT/g/a" | wc -w)" 4 "all layers are there"
+cat "$MNT/g/a" >/dev/null
+expect put feedback 0:0.1,1:0.2,2:0.3 "$MNT/g/a"
+expect_eq "$(get level "$MNT/g/a")" exact "all but exact is below the floor"
+expect_same "$T/ref" "$MNT/g/a"
+expect_errno EINVAL put feedback bad "$MNT/g/a"
+expect setfattr -x user.kvcache.feedback "$MNT/g/a"
+
+# all at once: readers, writers, removals and limits that change
+pids=()
+for k in 1 2 3; do
+	(for n in $(seq 1 12); do
+		for i in $k $((k + 3)) 0; do
+			cmp -s "$T/ref" "$MNT/e/$i" || { echo "$k: e/$i" >>"$T/bad"; break; }
+		done
+		cat "$MNT/g/a" >/dev/null || echo "$k: g/a" >>"$T/bad"
+	done
+	: >"$T/ended$k") &
+	pids+=($!)
+done
+for n in 1 2 3 4 5 6; do
+	expect put dram $((24 + n * 6))M "$MNT"
+	cp "$T/ref" "$MNT/e/t$n"
+	expect put seal 1 "$MNT/e/t$n"
+	exec 5<"$MNT/e/t$n"
+	rm "$MNT/e/t$n"
+	expect_same "$T/ref" /dev/fd/5
+	exec 5<&-
+	expect put pin $((n % 2)) "$MNT/e/1"
+done
+for p in "${pids[@]}"; do wait "$p" || note "reader $p: status $?"; done
+[ -e "$T/ended1" ] && [ -e "$T/ended2" ] && [ -e "$T/ended3" ] || fail "a reader did not end"
+[ ! -e "$T/bad" ] || fail "read wrongly: $(cat "$T/bad")"
+expect put pin 0 "$MNT/e/1"
+expect put dram 64M "$MNT"
+
+# storage is short: layers of the granted go, what is exact stays exact
+rm "$MNT"/e/1? "$MNT/e/20"
+for i in $(seq 1 6); do
+	cp "$T/ref" "$MNT/g/$i"
+	expect put seal 1 "$MNT/g/$i"
+done
+used=$(gauge ssd_used_bytes)
+expect put ssd $((used - 6000000)) "$MNT"
+[ "$(counter levels_dropped)" -gt 0 ] || fail "no layers went"
+expect_between "$(gauge ssd_used_bytes)" 0 $((used - 6000000)) "storage in use"
+for i in $(seq 0 9); do expect_same "$T/ref" "$MNT/e/$i"; done
+for i in $(seq 1 6); do
+	cat "$MNT/g/$i" >/dev/null || fail "reading g/$i"
+done
+
+# after a restart what nobody opened is known, and places are kept within the limits
+remount_fs -o $opts
+known() { grep -q "^plans .* of 1[67] contexts" "$MNT/.kvcachefs/status"; }
+wait_for 20 known
+for i in $(seq 0 9); do expect_same "$T/ref" "$MNT/e/$i"; done
+
+# full=evict: files that earn least go, those that are read stay
+rm "$MNT"/g/*
+remount_fs -o $opts,full=evict,ssd=64M
+wait_for 20 grep -q "^plans .* of 10 contexts" "$MNT/.kvcachefs/status"
+for k in 1 2 3; do cat "$MNT/e/0" >/dev/null; done
+for i in $(seq 1 14); do
+	cp "$T/ref" "$MNT/e/n$i"
+	expect put seal 1 "$MNT/e/n$i"
+	expect_between "$(gauge ssd_used_bytes)" 0 $((64 << 20)) "storage in use"
+done
+[ "$(counter evicted)" -gt 0 ] || fail "nothing was removed"
+expect_same "$T/ref" "$MNT/e/0"
+expect_same "$T/ref" "$MNT/e/n14"
+case_end
