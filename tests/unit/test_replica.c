@@ -186,3 +186,38 @@ Test(replica, layers_of_a_chunk)
 	cr_assert_eq(replica_check(r, 0, &form, 1), -KVFS_ECHECKSUM);
 	replica_put(r);
 }
+
+/* Memory for upper layers is given up: the lower ones are what they were. */
+Test(replica, trimmed_to_fewer_layers)
+{
+	static uint8_t src[3][3000];
+	struct codec_in in[3];
+	struct replica *r, *less;
+	struct replica_form form;
+
+	o = object_of(4, 1u << 16);
+	cr_assert_eq(replica_create(a, o, &r), 0);
+	for (unsigned l = 0; l < 3; l++) {
+		fill(src[l], sizeof(src[l]), l);
+		in[l] = (struct codec_in){ src[l], sizeof(src[l]) - l };
+	}
+	replica_set_layers(r, 3, 0);
+	for (uint32_t i = 0; i < 4; i++) /* the last one has one layer, as opaque chunks do */
+		cr_assert_eq(replica_add_layers(r, i, i < 3 ? CODEC_LADDER_FIX : CODEC_RAW, in,
+						i < 3 ? 3 : 1), 0);
+	cr_assert_eq(replica_trim(r, 2, &less), 0);
+	cr_assert(replica_complete(less));
+	cr_assert_eq(replica_layers(less), 2);
+	for (uint32_t i = 0; i < 4; i++) {
+		cr_assert(replica_find(less, i, &form));
+		cr_assert_eq(form.n, i < 3 ? 2u : 1u);
+		cr_assert_eq(form.codec, i < 3 ? CODEC_LADDER_FIX : CODEC_RAW);
+		cr_assert_eq(replica_check(less, i, &form, form.n), 0);
+		for (unsigned l = 0; l < form.n; l++)
+			cr_assert_arr_eq(form.in[l].buf, src[l], form.in[l].len);
+	}
+	replica_put(less);
+	replica_bad(r, 1);
+	cr_assert_eq(replica_trim(r, 1, &less), -EAGAIN, "what is damaged is not copied");
+	replica_put(r);
+}
