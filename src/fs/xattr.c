@@ -284,7 +284,8 @@ static int check_text(int id, const char *v, size_t len, struct sbuf *why)
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)v[i] < 0x20 || v[i] == 0x7f)
 			return refuse(why, -EINVAL, "it holds control characters");
-	if ((id == KVCACHEFS_XATTR_ID_PROFILE || id == KVCACHEFS_XATTR_ID_FEEDBACK) && policy_profile_parse(v, q) < 0)
+	if ((id == KVCACHEFS_XATTR_ID_PROFILE || id == KVCACHEFS_XATTR_ID_FEEDBACK) &&
+	    policy_profile_parse(v, q) < 0)
 		return refuse(why, -EINVAL, "takes level:quality,... such as 0:0.93,1:0.995");
 	if (id == KVCACHEFS_XATTR_ID_LEVEL)
 		return check_level(v, why);

@@ -18,7 +18,6 @@
 #include "store/level.h"
 
 #define QUEUE_MAX 65536u
-#define MOVES_MAX 256u
 #define TICK_NS NSEC_PER_SEC
 /* A plan is followed by so many times its own length without one. */
 #define PLAN_REST 100
@@ -354,7 +353,7 @@ static bool table_try(struct adapt *ad) TRY_ACQUIRES(true, ad->lock)
 /* Steps of least loss until @bytes would be free, carried out here. False: none. */
 static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, uint64_t keep)
 {
-	struct adaptive_moves m = { .max = MOVES_MAX };
+	struct adaptive_moves m = { .max = ADAPT_MOVES_MAX };
 
 	m.v = mem_alloc(m.max * sizeof(*m.v));
 	if (!m.v)
@@ -439,12 +438,11 @@ static void events_run(struct adapt *ad, struct list *events, struct adaptive_mo
 static void *adapt_thread(void *arg)
 {
 	struct adapt *ad = arg;
-	struct adaptive_moves m = { .max = MOVES_MAX };
+	struct adaptive_moves m = { .v = ad->moves, .max = ADAPT_MOVES_MAX };
 	struct list events;
 	bool go = true;
 
-	m.v = mem_alloc(m.max * sizeof(*m.v));
-	while (m.v && go) {
+	while (go) {
 		go = wait_events(ad, &events, ad->n_ino > 0);
 		events_run(ad, &events, &m, go);
 		if (!go)
@@ -457,7 +455,6 @@ static void *adapt_thread(void *arg)
 			plan(ad, &m);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;
 	}
-	mem_free(m.v);
 	return NULL;
 }
 
@@ -504,6 +501,9 @@ int adapt_start(struct store *st)
 	lock_release(&ad->q_lock);
 	st->adapt = ad;
 	r = table_make(ad);
+	ad->moves = mem_alloc(ADAPT_MOVES_MAX * sizeof(*ad->moves));
+	if (r == 0 && !ad->moves)
+		r = -ENOMEM;
 	if (r == 0)
 		r = thread_start("kvfs-policy", adapt_thread, ad, &ad->thread);
 	ad->started = r == 0;
@@ -537,6 +537,7 @@ void adapt_free(struct store *st) NO_TSA
 	events_run(ad, &ad->queue, &none, false);
 	adaptive_destroy(ad->a);
 	mem_free(ad->ino);
+	mem_free(ad->moves);
 	cond_fini(&ad->wake);
 	lock_fini(&ad->q_lock);
 	lock_fini(&ad->lock);

@@ -79,7 +79,9 @@ static int down_ssd(struct store *st, const struct adaptive_move *m)
 {
 	int r = m->to.stored ? down_layers(st, m) : evict_one(st, m->id);
 
-	if (r < 0) /* the policy took it for done */
+	if (r == -ENOENT)
+		adapt_gone(st, m->id);
+	else if (r < 0) /* the policy took it for done */
 		adapt_dropped(st, m->id, m->from.stored);
 	return r;
 }

@@ -6,6 +6,7 @@
 #include "store/adapt.h"
 
 #define ADAPT_RECENT 1024u
+#define ADAPT_MOVES_MAX 256u
 
 enum adapt_kind { ADAPT_SEEN, ADAPT_SEALED, ADAPT_USED, ADAPT_MOVED, ADAPT_DROPPED, ADAPT_GONE };
 
@@ -33,6 +34,7 @@ struct adapt {
 	struct adaptive_move recent[ADAPT_RECENT] GUARDED; /* q_lock: by id */
 
 	/* the thread's own */
+	struct adaptive_move *moves; /* owned */
 	uint64_t *ino; /* of contexts still to be loaded; owned */
 	size_t n_ino;
 	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */
