@@ -45,6 +45,8 @@ const struct option_def option_table[] = {
 	  "threads that wait for requests (more start when all are busy); 0: automatic" },
 	{ "settle", OPTION_NS, FIELD(settle_ns), 0, 7 * 86400e9, "2s", NULL, false,
 	  "quiet time after the last close before a file is sealed" },
+	{ "trace", OPTION_BYTES, FIELD(trace_bytes), 0, 1048576 * TIB, "0", NULL, false,
+	  "record accesses in STORE/trace, the last ones, up to this size; 0: none" },
 	{ "damage", OPTION_CHOICE, FIELD(damage), 0, 0, "eio", "eio|hide", false,
 	  "damaged files: reads fail, or the name behaves as absent" },
 	{ "statfs", OPTION_CHOICE, FIELD(statfs), 0, 0, "physical", "physical|logical", false,

@@ -29,7 +29,7 @@ struct options {
 	char *fsname;     /* owned, NULL: the store's path */
 	bool foreground, help, version;
 	/* from the table */
-	uint64_t dram_bytes, ssd_bytes, reserve_bytes, settle_ns;
+	uint64_t dram_bytes, ssd_bytes, reserve_bytes, settle_ns, trace_bytes;
 	unsigned threads, serve_threads;
 	double quality, alpha_s, recompute_s_per_mb;
 	unsigned full, damage, statfs, policy, codec, paths, follow, log; /* choice indexes */

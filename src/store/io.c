@@ -18,7 +18,7 @@
 #include "base/units.h"
 #include "store/level.h"
 #include "store/record.h"
-#include "store/store_types.h"
+#include "store/trace.h"
 
 void read_source_of(struct ctx *c, struct read_source *ret)
 {
@@ -205,6 +205,7 @@ int store_read(struct file *f, uint64_t off, size_t len, struct read_reply *r)
 	if (code < 0)
 		return code;
 	store_count(c->st, CNT_READ_BYTES, r->len);
+	trace_read(f);
 	r->owner = c->st->reader;
 	return 0;
 }

@@ -40,6 +40,7 @@
 #include "store/adapt.h"
 #include "store/level.h"
 #include "store/names.h"
+#include "store/trace.h"
 
 #define COPY_MIN_BYTES (2ull << 20)
 #define BIAS_MAX STORE_WHOLE_BIAS /* readers seen lately, at most */
@@ -302,6 +303,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		c->cancel = c->sealing;
 		lock_release(&c->lock);
 		adapt_seen(c, f->node);
+		trace_found(f);
 		start = clock_mono_ns();
 		if (wants_copy(c, f) && move_copy(c, NULL) == 0 && f->from_ssd)
 			f->copied_ns = clock_mono_ns() - f->opened_ns;
@@ -339,6 +341,7 @@ static int file_new(struct store *st, struct node *n, int flags, struct file **r
 
 static void file_free(struct file *f)
 {
+	mem_free(f->trace);
 	ctx_put(f->ctx);
 	node_forget(f->st->nodes, f->node, 1);
 	mem_free(f);
@@ -536,6 +539,7 @@ void store_release(struct file *f)
 	int backing_id = 0;
 	bool last, unlinked, hidden, leaving;
 
+	trace_closed(f);
 	settle_written(f);
 	note_whole_read(f);
 	lock_acquire(&c->lock);

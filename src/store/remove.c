@@ -27,6 +27,7 @@
 #include "store/grant.h"
 #include "store/names.h"
 #include "store/record.h"
+#include "store/trace.h"
 
 #define CLAIM_TRIES 100
 #define RENAME_NOTHING 1 /* two names of one file: nothing happens */
@@ -221,6 +222,8 @@ static void victim_gone(struct store *st, struct victim *v)
 		return;
 	accounted = victim_accounted(st, v);
 	index_del(st, v->sb.st_ino);
+	if (S_ISREG(v->sb.st_mode))
+		trace_removed(st, v->sb.st_ino);
 	if (!v->ctx || !ctx_leave_end(v->ctx, true))
 		return; /* not a file; or store_release finishes it */
 	if (!v->gated)

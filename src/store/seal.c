@@ -31,6 +31,7 @@
 #include "store/adapt.h"
 #include "store/seal.h"
 #include "store/seal_enc.h"
+#include "store/trace.h"
 
 struct seal {
 	struct ctx *c;
@@ -391,6 +392,8 @@ void seal_finish(struct ctx *c, struct node *n)
 		index_put(st, n, c, &sb, c->rec.state != KVFS_RECORD_PLAIN);
 		if (st->adapt && ctx_object_locked(c) == 0)
 			adapt_sealed(c, n);
+		if (st->trace && ctx_object_locked(c) == 0)
+			trace_sealed(c, n);
 	}
 	gate_leave(&c->gate, true);
 	if (r < 0)

@@ -35,6 +35,8 @@
 	X(HIDDEN, "hidden", "damaged files moved to damaged/ (damage=hide)")            \
 	X(BARRIERS, "barriers", "durable commits of the backing filesystem")            \
 	X(PRUNED, "pruned", "names dropped to bound the node table")                    \
+	X(TRACED, "traced", "accesses recorded (trace=)")                               \
+	X(TRACE_DROPPED, "trace_dropped", "accesses not recorded for want of room")     \
 	X(RECOVERED, "recovered", "steps in flight finished or undone at mount")
 
 enum store_counter {

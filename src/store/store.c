@@ -22,6 +22,7 @@
 #include "store/adapt.h"
 #include "store/dirs.h"
 #include "store/grant.h"
+#include "store/trace.h"
 
 #define TICK_NS NSEC_PER_SEC
 #define DIRFDS_MAX 1024u
@@ -158,6 +159,8 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 		r = open_memory(st, why);
 	if (r == 0 && !st->read_only)
 		r = recover_all(st, why);
+	if (r == 0)
+		r = trace_start(st, why);
 	if (r < 0) {
 		store_close(st, false);
 		return r;
@@ -203,6 +206,7 @@ static void *tick_thread(void *arg)
 			break;
 		lock_release(&st->tick_lock);
 		poll_writers(st);
+		trace_flush(st);
 		if (++beats % 10 == 0 || meta_wants_flush(st->meta))
 			err_ignore(meta_flush(st->meta, false)); /* rebuildable; marked unclean */
 		lock_acquire(&st->tick_lock);
@@ -284,6 +288,7 @@ void store_close(struct store *st, bool seal)
 	if (!st)
 		return;
 	stop_threads(st, seal);
+	trace_stop(st);
 	if (st->ctxs.hash)
 		ctx_table_fini(st);
 	adapt_free(st);

@@ -71,6 +71,8 @@ struct grant_none {
 	uint64_t ino, age;
 };
 #define GRANT_NONE_SLOTS 256u
+struct trace; /* trace.h */
+struct trace_rec;
 struct grants {
 	struct lock lock;
 	uint64_t age GUARDED; /* lock: what was remembered before this is void */
@@ -165,6 +167,8 @@ struct store {
 	_Atomic bool stopping;       /* background jobs end */
 	_Atomic bool stopping_seals; /* seals in progress give up */
 
+	struct trace *trace;         /* NULL: accesses are not recorded */
+
 	_Atomic uint64_t counters[CNT_N_];
 };
 
@@ -181,6 +185,8 @@ struct file {
 	uint64_t decoding_ns; /* of opening it, for its copy */
 	uint64_t copied_ns;  /* its decoded copy was there so long after; 0: none made */
 	struct read_state rs;
+	struct trace_rec *trace; /* owned; NULL: not recorded */
+	_Atomic uint64_t read_ns; /* CLOCK_MONOTONIC of the last read, when recorded */
 };
 
 static inline void store_count(struct store *st, enum store_counter c, uint64_t n)
