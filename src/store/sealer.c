@@ -17,6 +17,10 @@
 #include "store/seal.h"
 
 #define RETRY_BUSY_NS (2 * NSEC_PER_SEC)
+/* Files that are sealed later than this after their time get no replica: making
+ * it is a third of the work, and keeping up comes first. Nor do those of an
+ * earlier mount, or at the end of this one: nobody is about to read them. */
+#define LATE_NS (NSEC_PER_SEC / 2)
 
 struct seal_job {
 	struct work work;
@@ -24,6 +28,7 @@ struct seal_job {
 	struct store *st;
 	struct ctx *c;     /* one reference */
 	struct node *node; /* one reference */
+	bool replica;      /* wanted */
 };
 
 static void job_end(struct seal_job *j, bool sealed)
@@ -121,7 +126,7 @@ static void job_run(struct work *w)
 {
 	struct seal_job *j = container_of(w, struct seal_job, work);
 	uint64_t sealed = sealed_so_far(&j->st->seal);
-	int r = seal_run(j->c, j->node, true);
+	int r = seal_run(j->c, j->node, j->replica);
 
 	if (r == 0) {
 		j->after.run = job_committed;
@@ -141,6 +146,17 @@ static struct node *node_of(struct store *st, uint64_t ino)
 	return n ? n : index_node(st, ino);
 }
 
+static bool on_time(struct ctx *c)
+{
+	struct sealer *s = &c->st->seal;
+	bool draining;
+
+	lock_acquire(&s->lock);
+	draining = s->drain;
+	lock_release(&s->lock);
+	return !draining && clock_mono_ns() < c->due_ns + LATE_NS;
+}
+
 static void start_job(struct store *st, struct ctx *c)
 {
 	struct seal_job *j = mem_zalloc(sizeof(*j));
@@ -158,6 +174,7 @@ static void start_job(struct store *st, struct ctx *c)
 	j->st = st;
 	j->c = c;
 	j->node = n;
+	j->replica = on_time(c);
 	j->work.run = job_run;
 	list_init(&j->work.link);
 	lock_acquire(&st->seal.lock);

@@ -67,4 +67,15 @@ wait
 expect_between "$(cat "$T"/why* | grep -c 'Operation canceled')" 1 $many "cancelled operations"
 mount_fs -o settle=1h
 for i in 0 $((many / 2)) $((many - 1)); do expect_same "$T/data" "$MNT/a$i"; done
+
+# what a mount left plain the next one seals, and keeps memory for what is read
+remount_fs -o settle=0,log=error,dram=512M
+gauge() { awk -v n="kvcachefs_$1" '$1 == n { print $2 }' "$MNT/.kvcachefs/metrics"; }
+tries=300
+while [ "$(getfattr --absolute-names --only-values -n user.kvcache.state "$MNT"/a* | grep -o sealed | wc -l)" -lt $many ]; do
+	[ $((tries--)) -gt 0 ] || fail "not sealed"
+	sleep 0.1
+done
+expect_eq "$(gauge replicas)" 0 "replicas"
+expect_same "$T/data" "$MNT/a$((many - 1))"
 case_end
