@@ -85,6 +85,7 @@ void trace_print_state(const struct trace_state *s, struct sbuf *out)
 	add_time(out, s->t_ns);
 	sbuf_addf(out, " policy=%s", s->policy);
 	add_bytes(out, "dram", s->dram_bytes);
+	add_bytes(out, "room", s->room_bytes);
 	add_bytes(out, "ssd", s->ssd_bytes);
 	sbuf_addf(out, " evict=%d alpha=%.9g recompute=%.9g", s->params.may_remove,
 		  s->params.alpha_s, s->params.recompute_s_per_page / COST_PAGE_BYTES * 1e6);
@@ -323,6 +324,8 @@ static int state_key(struct trace_state *s, char *k, char *v)
 	}
 	if (strcmp(k, "dram") == 0)
 		return units_parse_u64(v, 0, UINT64_MAX, &s->dram_bytes);
+	if (strcmp(k, "room") == 0)
+		return units_parse_u64(v, 0, UINT64_MAX, &s->room_bytes);
 	if (strcmp(k, "ssd") == 0)
 		return units_parse_u64(v, 0, UINT64_MAX, &s->ssd_bytes);
 	if (strcmp(k, "alpha") == 0)

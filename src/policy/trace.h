@@ -48,6 +48,7 @@ struct trace_state {
 	uint64_t t_ns;
 	char policy[32];
 	uint64_t dram_bytes, ssd_bytes;
+	uint64_t room_bytes; /* of dram_bytes, what contexts may have; 0: not known */
 	struct cost_params params;
 	struct cost_rates rates;
 };

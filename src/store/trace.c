@@ -33,6 +33,7 @@ struct trace {
 	char *spare;          /* owned, BUFFER_BYTES */
 	uint64_t limit;       /* of one file */
 	uint64_t at;          /* its length */
+	uint64_t start_ns;    /* CLOCK_MONOTONIC */
 	uint64_t state_ns;    /* CLOCK_MONOTONIC: of the last state that was written */
 	bool said;            /* that it cannot be written */
 	int fd;
@@ -70,11 +71,24 @@ static int put(struct trace *t, const char *s, size_t len)
 	return r;
 }
 
+/* As much of the memory as contexts can get now. */
+static uint64_t room(struct store *st)
+{
+	uint64_t dram = budget_limit(&st->dram);
+	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
+			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
+	uint64_t other = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
+
+	other += work > dram / 16 ? work : dram / 16;
+	return dram > other ? dram - other : 0;
+}
+
 /* What the daemon counts with, for who has no daemon. */
 static int put_state(struct store *st, struct trace *t)
 {
 	struct trace_state s = { .t_ns = clock_real_ns(),
 				 .dram_bytes = budget_limit(&st->dram),
+				 .room_bytes = room(st),
 				 .ssd_bytes = atomic_load(&st->ssd_limit),
 				 .params = { .alpha_s = st->cfg.alpha_s,
 					     .recompute_s_per_page = st->cfg.recompute_s_per_mb *
@@ -112,6 +126,14 @@ static int turn(struct store *st, struct trace *t, size_t len)
 	return r == 0 ? put_state(st, t) : r;
 }
 
+/* What was measured changes most at first. */
+static bool state_due(const struct trace *t)
+{
+	uint64_t now = clock_mono_ns(), old = now - t->state_ns;
+
+	return old > STATE_NS || old > (now - t->start_ns) / 2;
+}
+
 static int write_out(struct store *st, struct trace *t, const char *s, size_t len)
 {
 	int r = t->fd < 0 ? open_file(st, t, false) : 0;
@@ -120,7 +142,7 @@ static int write_out(struct store *st, struct trace *t, const char *s, size_t le
 		r = turn(st, t, len);
 	if (r == 0)
 		r = put(t, s, len);
-	if (r == 0 && clock_mono_ns() - t->state_ns > STATE_NS)
+	if (r == 0 && state_due(t))
 		r = put_state(st, t);
 	return r;
 }
@@ -297,6 +319,7 @@ int trace_start(struct store *st, struct sbuf *why)
 	t->fill = fill;
 	lock_release(&t->lock);
 	t->fd = -1;
+	t->start_ns = clock_mono_ns();
 	t->limit = st->cfg.trace_bytes / 2;
 	st->trace = t;
 	return 0;

@@ -59,7 +59,7 @@ Test(policy_trace, records_read_back_as_they_were)
 
 Test(policy_trace, states_read_back_as_they_were)
 {
-	struct trace_state in = { .t_ns = SEC, .policy = "fixed:1", .dram_bytes = 1u << 30,
+	struct trace_state in = { .t_ns = SEC, .policy = "fixed:1", .dram_bytes = 1u << 30, .room_bytes = 7,
 				  .ssd_bytes = 1ull << 40,
 				  .params = { .alpha_s = 2.5, .recompute_s_per_page = 0.25,
 					      .may_remove = true } }, out;
@@ -71,7 +71,8 @@ Test(policy_trace, states_read_back_as_they_were)
 	cr_assert_lt(b.len, TRACE_LINE_MAX);
 	cr_assert_eq(parse(&b, &r, &out), TRACE_STATE);
 	cr_assert_str_eq(out.policy, "fixed:1");
-	cr_assert(out.dram_bytes == in.dram_bytes && out.ssd_bytes == in.ssd_bytes);
+	cr_assert(out.dram_bytes == in.dram_bytes && out.ssd_bytes == in.ssd_bytes &&
+		  out.room_bytes == 7);
 	cr_assert(out.params.may_remove && out.params.alpha_s == 2.5);
 	cr_assert_float_eq(out.params.recompute_s_per_page, 0.25, 1e-9);
 	cr_assert_float_eq(out.rates.ssd_Bps, in.rates.ssd_Bps, 1);

@@ -65,6 +65,7 @@ int cmd_calibrate(int argc, char **argv);
 int cmd_move(int argc, char **argv);
 int cmd_limit(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_scrub(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_copy(int argc, char **argv);
