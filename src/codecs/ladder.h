@@ -252,12 +252,14 @@ struct ladder_walk {
 	struct ladder_desc *d;  /* of the block at hand */
 	uint32_t first_channel; /* of lane 0 */
 	bool own_channels;      /* each lane is a channel, else all are one */
+	bool full;              /* 8 lines of 64 elements */
 	uint32_t at[LADDER_LINES];   /* index of lane 0's element in the chunk, by line */
 	uint8_t count[LADDER_LINES]; /* lanes with an element */
 	/* Private. */
 	uint32_t coded, row, range; /* next coded row, its row, the range behind it */
 	uint32_t strip, piece;      /* next of them */
-	uint32_t group[LADDER_LINES], n_group;
+	uint32_t group[LADDER_LINES], group_at[LADDER_LINES], n_group; /* rows, where they begin */
+	uint32_t in_head, head_step; /* lane 0's channel within its head; 64 modulo a head */
 	bool plain;
 };
 /* @plain: without descriptors; only lanes is set in them. */
@@ -303,8 +305,12 @@ struct ladder_in {
 	uint8_t *tail; /* 8192 bytes */
 	bool ending;
 };
+const uint8_t *ladder_in_end(struct ladder_in *in, size_t need); /* near the end */
 /* p for @need bytes, at most 4096. */
-const uint8_t *ladder_in_get(struct ladder_in *in, size_t need);
+static inline const uint8_t *ladder_in_get(struct ladder_in *in, size_t need)
+{
+	return (size_t)(in->end - in->p) >= need + LADDER_SLACK ? in->p : ladder_in_end(in, need);
+}
 /* A layer being written: @max bytes (at most 4096) may be written at the returned place. */
 struct ladder_out {
 	uint8_t *p, *end;

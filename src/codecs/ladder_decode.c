@@ -113,11 +113,15 @@ static void aim_block(struct dec *d, const struct ladder_walk *w)
 {
 	struct ladder_block *b = &d->s->block;
 
-	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		b->count[j] = w->count[j];
+	memcpy(b->count, w->count, sizeof(b->count));
+	if (w->full && d->h.eb == 2) {
+		for (unsigned j = 0; j < LADDER_LINES; j++)
+			b->to[j] = d->dst + (size_t)w->at[j] * 2;
+		return;
+	}
+	for (unsigned j = 0; j < LADDER_LINES; j++)
 		b->to[j] = d->h.eb == 2 && w->count[j] == 64 ? d->dst + (size_t)w->at[j] * 2
 							     : (uint8_t *)b->pat[j];
-	}
 }
 
 /* A line of f32: the pattern above what the exact layer has, or the middle. */
@@ -139,6 +143,8 @@ static void store_block(struct dec *d, const struct ladder_walk *w)
 {
 	const struct ladder_block *b = &d->s->block;
 
+	if (w->full && d->h.eb == 2)
+		return;
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		uint8_t *to = d->dst + (size_t)w->at[j] * d->h.eb;
 

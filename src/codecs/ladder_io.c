@@ -16,7 +16,7 @@
 
 #define TAIL 8192u
 
-const uint8_t *ladder_in_get(struct ladder_in *in, size_t need)
+const uint8_t *ladder_in_end(struct ladder_in *in, size_t need)
 {
 	size_t left = (size_t)(in->end - in->p);
 

@@ -86,10 +86,12 @@ uint32_t ladder_turn_partner(const struct ladder_head *h, uint32_t channel, int 
 	return first ? channel + by : channel - by;
 }
 
-/* Lanes of a wave, as the kernels take them. */
+/* Lanes of a wave that strips look at, in the steps that the kernels take. */
 static unsigned wave_lanes(const struct ladder_head *h)
 {
-	return (h->head + 64u + 31) & ~31u;
+	if (h->head % 64 == 0)
+		return h->head;
+	return 64 % h->head == 0 ? 64 : (h->head + 64u + 31) & ~31u;
 }
 
 /* The lines' waves for rows one after the other, each from the one before. */

@@ -71,6 +71,8 @@ void ladder_walk_init(struct ladder_walk *w, const struct ladder_kern *k,
 	if (h->turn && !plain)
 		ladder_turns_init(&s->turns, k, h);
 	*w = (struct ladder_walk){ .h = h, .s = s, .plain = plain, .own_channels = !h->transposed };
+	if (h->turn)
+		w->head_step = 64u % h->head;
 	if (h->transposed || plain)
 		return;
 	for (uint32_t g = 0; g * 64 < h->cols; g++)
@@ -87,6 +89,16 @@ static uint32_t next_row(struct ladder_walk *w)
 	return w->row++;
 }
 
+static bool next_group(struct ladder_walk *w)
+{
+	memset(w->group_at, 0, sizeof(w->group_at));
+	for (w->n_group = 0; w->n_group < LADDER_LINES && w->coded < w->h->coded_rows; w->n_group++) {
+		w->group[w->n_group] = next_row(w);
+		w->group_at[w->n_group] = w->group[w->n_group] * w->h->cols;
+	}
+	return w->n_group > 0;
+}
+
 static bool next_in_columns(struct ladder_walk *w)
 {
 	const struct ladder_head *h = w->h;
@@ -94,20 +106,23 @@ static bool next_in_columns(struct ladder_walk *w)
 
 	if (w->strip == 0 || first >= h->cols) {
 		w->strip = first = 0;
-		for (w->n_group = 0; w->n_group < LADDER_LINES && w->coded < h->coded_rows;)
-			w->group[w->n_group++] = next_row(w);
-		if (w->n_group == 0)
+		if (!next_group(w))
 			return false;
 	}
 	lanes = h->cols - first < 64 ? h->cols - first : 64;
+	w->full = lanes == 64 && w->n_group == LADDER_LINES;
 	w->d = &w->s->desc[w->plain ? 0 : w->strip];
 	w->first_channel = first;
-	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		w->count[j] = (uint8_t)(j < w->n_group ? lanes : 0);
-		w->at[j] = (j < w->n_group ? w->group[j] * h->cols : 0) + first;
-	}
+	memset(w->count, (int)lanes, sizeof(w->count));
+	for (unsigned j = w->n_group; j < LADDER_LINES; j++)
+		w->count[j] = 0;
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		w->at[j] = w->group_at[j] + first;
 	if (w->plain)
 		w->d->lanes = (uint8_t)lanes;
+	w->in_head = w->strip ? w->in_head + w->head_step : 0;
+	if (w->in_head >= h->head)
+		w->in_head -= h->head;
 	w->strip++;
 	return true;
 }
@@ -128,6 +143,7 @@ static bool next_in_rows(struct ladder_walk *w)
 	}
 	left = h->cols - first;
 	lanes = left >= PIECE ? 64 : (left + 7) / 8;
+	w->full = left >= PIECE;
 	w->d = &w->s->desc[0];
 	if (w->plain) {
 		w->d->lanes = (uint8_t)lanes;
@@ -155,7 +171,7 @@ void ladder_walk_turn(const struct ladder_kern *k, const struct ladder_walk *w,
 		      struct ladder_block *b)
 {
 	struct ladder_turns *t = &w->s->turns;
-	uint32_t at;
+	uint32_t at = w->in_head;
 
 	b->z = w->d->z;
 	b->z_step = 0;
@@ -164,7 +180,6 @@ void ladder_walk_turn(const struct ladder_kern *k, const struct ladder_walk *w,
 		return;
 	if (w->strip == 1) /* the first of a group */
 		ladder_turns_group(t, k, w->h, w->group, w->n_group);
-	at = w->first_channel % w->h->head;
 	b->turn = (struct ladder_turning){ t->base.c + at, t->base.s + at, t->line[0].c + at,
 					   t->line[0].s + at, sizeof(t->line[0]) };
 }
