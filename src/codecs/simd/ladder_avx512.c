@@ -329,33 +329,60 @@ INLINE uint64_t plane_lanes(const struct plane_consts *c, const struct sizes *s,
 	       (uint64_t)_mm512_cmplt_epu16_mask(s->w[1], c->limit[k]) << 32;
 }
 
+#define FEW 4u /* last planes, which together have mostly fewer than 58 bits in a line */
+
+/* Plane k's bits at their lanes, in its bit of the low or the high bytes. */
+INLINE void plane_put(const struct plane_consts *c, unsigned k, uint64_t lanes, __m512i rest[2])
+{
+	rest[k / 8] = _mm512_mask_add_epi8(rest[k / 8], lanes, rest[k / 8], c->bit[k % 8]);
+}
+
+/* The last planes, from bit @at on; where they end. */
+INLINE uint64_t few_planes(const struct plane_consts *c, const struct sizes *s, unsigned n_planes,
+			   const uint8_t *p, uint64_t at, __m512i rest[2], const bool f16)
+{
+	const unsigned all = f16 ? 11 : 8;
+	const uint64_t bits = bits_at(p, at, 0);
+	__m512i before[2] = { rest[0], rest[1] };
+	uint64_t m[FEW];
+	unsigned n = 0;
+
+#pragma GCC unroll 4
+	for (unsigned i = 0; i < FEW; i++) {
+		unsigned k = all - FEW + i;
+
+		m[i] = f16 && k >= n_planes ? 0 : plane_lanes(c, s, k, f16);
+		plane_put(c, k, _pdep_u64(bits >> n % 64, m[i]), rest);
+		n += (unsigned)_mm_popcnt_u64(m[i]);
+	}
+	if (__builtin_expect(n <= 57, 1))
+		return at + n;
+	rest[0] = before[0];
+	rest[1] = before[1];
+#pragma GCC unroll 4
+	for (unsigned i = 0; i < FEW; i++) {
+		plane_put(c, all - FEW + i, _pdep_u64(bits_at(p, at, 64), m[i]), rest);
+		at += (unsigned)_mm_popcnt_u64(m[i]);
+	}
+	return at;
+}
+
 /* The residuals of 64 lanes, low and high bytes. */
 INLINE uint64_t residuals(const struct plane_consts *c, const struct sizes *s, unsigned n_planes,
 			  const uint8_t *p, uint64_t at, __m512i rest[2], const bool f16)
 {
-	__m512i low = _mm512_setzero_si512(), high = low;
+	const unsigned many = (f16 ? 11 : 8) - FEW;
 
-#pragma GCC unroll 11
-	for (unsigned k = 0; k < 11; k++) {
-		uint64_t m, lanes;
-		unsigned n;
+	rest[0] = rest[1] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+	for (unsigned k = 0; k < many; k++) {
+		uint64_t m = f16 && k >= n_planes ? 0 : plane_lanes(c, s, k, f16);
+		unsigned n = (unsigned)_mm_popcnt_u64(m);
 
-		if (!f16 && k > 7)
-			continue;
-		m = plane_lanes(c, s, k, f16);
-		if (f16 && k >= n_planes)
-			m = 0;
-		n = (unsigned)_mm_popcnt_u64(m);
-		lanes = _pdep_u64(bits_at(p, at, k ? n : 64), m);
+		plane_put(c, k, _pdep_u64(bits_at(p, at, k ? n : 64), m), rest);
 		at += n;
-		if (k < 8)
-			low = _mm512_mask_add_epi8(low, lanes, low, c->bit[k]);
-		else
-			high = _mm512_mask_add_epi8(high, lanes, high, c->bit[k % 8]);
 	}
-	rest[0] = low;
-	rest[1] = high;
-	return at;
+	return few_planes(c, s, n_planes, p, at, rest, f16);
 }
 
 INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d,
@@ -383,11 +410,11 @@ INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d
 
 		index_line(&c, d, &more_m, b, j, t, known);
 		for (int h = 0; h < 2; h++)
-			q[h] = point(&c, t[h],
-				     turning.c ? _mm512_add_epi16(
-							 turned_line(&means, &turning, j, (unsigned)h),
-							 c.add)
-					       : means.own[h]);
+			q[h] = _mm512_add_epi16(
+				t[h], turning.c ? _mm512_add_epi16(turned_line(&means, &turning, j,
+									      (unsigned)h),
+								   c.add)
+						: means.own[h]);
 		s = sizes_of(q, valid);
 		zero = zero_cells(q, valid);
 		at = residuals(&planes, &s, v->n_planes, bits->p, at, rest, f16);
