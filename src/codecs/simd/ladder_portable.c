@@ -71,17 +71,15 @@ static void index_codes(const struct ladder_desc *d, struct ladder_more *more,
 			struct ladder_block *b)
 {
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
-		unsigned any = 0;
+		uint8_t hit[64];
+		uint64_t m;
 
 		for (unsigned l = 0; l < LADDER_LANES; l++)
 			b->t[j][l] = (int16_t)(b->code[j][l] - d->bias[l]);
 		for (unsigned l = 0; l < LADDER_LANES; l++)
-			any += b->code[j][l] == d->escape[l];
-		for (unsigned l = 0; any && l < LADDER_LANES; l++)
-			if (b->code[j][l] == d->escape[l]) {
-				b->t[j][l] = *more->escapes++;
-				any--;
-			}
+			hit[l] = b->code[j][l] == d->escape[l];
+		for (m = lanes_set(hit); m; m &= m - 1)
+			b->t[j][__builtin_ctzll(m)] = *more->escapes++;
 	}
 }
 
@@ -108,9 +106,12 @@ static void refine(unsigned bits, const uint8_t *src, unsigned lanes, struct lad
 
 /* ---- turning means ------------------------------------------------------- */
 
+/* (a * b + 2^14) >> 15 in halves of 16 bits, for the vectoriser. */
 static inline int16_t mul(int16_t a, int16_t b)
 {
-	return (int16_t)((a * b + 0x4000) >> 15);
+	uint16_t high = (uint16_t)((a * b) >> 16), low = (uint16_t)(a * b);
+
+	return (int16_t)(uint16_t)(high + high + (uint16_t)((uint16_t)((low >> 14) + 1) >> 1));
 }
 
 void ladder_turn_portable(int16_t *c, int16_t *s, const int16_t *dc, const int16_t *ds, unsigned n)

@@ -73,17 +73,24 @@ static inline uint64_t lanes_below(unsigned n)
 	return n >= 64 ? ~0ull : (1ull << n) - 1;
 }
 
+/* Lanes whose byte is 1, others being 0. */
+static inline uint64_t lanes_set(const uint8_t in[64])
+{
+	uint64_t m = 0;
+
+	for (unsigned l = 0; l < LADDER_LANES; l += 8) /* the product gathers eight bits */
+		m |= (le64_get(in + l) * 0x0102040810204080ull >> 56) << l;
+	return m;
+}
+
 /* Lanes with a bit in a plane; those of cell 0. */
 static inline uint64_t lanes_within(const uint16_t size[64], unsigned limit)
 {
 	uint8_t in[64];
-	uint64_t m = 0;
 
 	for (unsigned l = 0; l < LADDER_LANES; l++)
 		in[l] = size[l] <= limit;
-	for (unsigned l = 0; l < LADDER_LANES; l += 8) /* the product gathers eight bits */
-		m |= (le64_get(in + l) * 0x0102040810204080ull >> 56) << l;
-	return m;
+	return lanes_set(in);
 }
 
 static inline void sizes(const int16_t i[64], uint16_t size[64])
