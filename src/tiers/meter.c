@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Device speed as seen by its readers. Bandwidth is sampled over busy time of
- * large reads only: a lone 4 KiB read says how long the device takes to answer,
+ * Device speed as seen by its readers. Bandwidth is sampled while much is in flight only,
+ * in one read or in many: a lone 4 KiB read says how long the device takes to answer,
  * not how much it can move. A sample closes after 20 ms and 4 MiB of that.
  */
 #include "tiers/meter.h"
@@ -25,16 +25,18 @@ void tier_meter_start(struct tier_meter *m, struct tier_read *r)
 		m->busy_since_ns = now;
 	if (m->s.in_flight > m->s.depth_max)
 		m->s.depth_max = m->s.in_flight;
-	if (r->len >= TIER_LARGE_BYTES && !m->large_in_flight++)
-		m->large_since_ns = now;
+	m->in_flight_bytes += r->len;
+	if (m->in_flight_bytes >= TIER_LARGE_BYTES && !m->sampling) {
+		m->sampling = true;
+		m->since_ns = now;
+	}
 }
 
 static void meter_sample(struct tier_meter *m, uint64_t now, uint64_t bytes)
 {
-	m->sample_ns += now - m->large_since_ns;
-	m->large_since_ns = now;
+	m->sample_ns += now - m->since_ns;
+	m->since_ns = now;
 	m->sample_bytes += bytes;
-	m->large_in_flight--;
 	if (m->sample_ns < METER_SAMPLE_NS || m->sample_bytes < METER_SAMPLE_BYTES)
 		return;
 	m->s.bandwidth_Bps = meter_average(m->s.bandwidth_Bps,
@@ -53,8 +55,11 @@ void tier_meter_finish(struct tier_meter *m, const struct tier_read *r, ssize_t 
 	else
 		m->s.read_bytes += (uint64_t)res;
 	m->s.latency_ns = meter_average(m->s.latency_ns, (double)(now - r->submit_ns), 1.0 / 16);
-	if (r->len >= TIER_LARGE_BYTES)
+	if (m->sampling)
 		meter_sample(m, now, res > 0 ? (uint64_t)res : 0);
+	m->in_flight_bytes -= r->len;
+	if (m->in_flight_bytes < TIER_LARGE_BYTES)
+		m->sampling = false;
 	if (!--m->s.in_flight)
 		m->s.busy_ns += now - m->busy_since_ns;
 }

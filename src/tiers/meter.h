@@ -10,8 +10,9 @@
 struct tier_meter {
 	struct tier_stats s;
 	uint64_t busy_since_ns; /* valid while s.in_flight */
-	/* the bandwidth sample being taken: over reads of TIER_LARGE_BYTES up */
-	uint64_t large_in_flight, large_since_ns;
+	/* the bandwidth sample being taken: while TIER_LARGE_BYTES or more are in flight */
+	uint64_t in_flight_bytes, since_ns;
+	bool sampling;
 	uint64_t sample_bytes, sample_ns;
 };
 

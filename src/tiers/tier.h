@@ -38,8 +38,8 @@ struct tier_stats {
 	uint64_t reads, read_bytes, errors, in_flight, depth_max;
 	uint64_t busy_ns;  /* time with at least one read in flight */
 	double latency_ns; /* moving average submit -> done of one read; 0 unknown */
-	/* Moving average while reads of TIER_LARGE_BYTES or more are in flight,
-	 * because smaller ones measure latency; 0 unknown. */
+	/* Moving average while TIER_LARGE_BYTES or more are in flight, in one read or
+	 * in several, because less measures latency; 0 unknown. */
 	double bandwidth_Bps;
 };
 

@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "testlib.h"
+#include "tiers/meter.h"
 #include "tiers/tier.h"
 
 #define FILE_BYTES (4u << 20)
@@ -509,6 +510,35 @@ static void test_create_fails_clean(void)
 	tier_destroy(NULL);
 }
 
+#define SMALL 65536u
+
+/* What a device can move shows in many small reads as in a large one, and in a lone small
+ * read does not. */
+static void test_bandwidth_of_small_reads(void)
+{
+	struct tier_read r[2 * (4u << 20) / SMALL] = { { .len = SMALL } };
+	struct tier_meter m = { .in_flight_bytes = 0 };
+	struct tier_stats s;
+
+	for (size_t i = 0; i < sizeof(r) / sizeof(r[0]); i++) {
+		r[i].len = SMALL;
+		tier_meter_start(&m, &r[i]);
+		tier_meter_finish(&m, &r[i], SMALL);
+	}
+	usleep(25000);
+	tier_meter_get(&m, &s);
+	CHECK(s.bandwidth_Bps == 0);
+	for (size_t i = 0; i < sizeof(r) / sizeof(r[0]); i++)
+		tier_meter_start(&m, &r[i]);
+	usleep(25000);
+	for (size_t i = 0; i < sizeof(r) / sizeof(r[0]); i++)
+		tier_meter_finish(&m, &r[i], SMALL);
+	tier_meter_get(&m, &s);
+	CHECK(s.bandwidth_Bps > 1e6 && s.bandwidth_Bps < 8e6 / 0.025);
+	CHECK_EQ(m.in_flight_bytes, 0);
+	CHECK(!m.sampling);
+}
+
 int main(void)
 {
 	content = mem_alloc_pages(FILE_BYTES);
@@ -523,6 +553,7 @@ int main(void)
 	test_ssd_falls_back_to_pread();
 	test_ssd_continues_after_a_short_count();
 	test_create_fails_clean();
+	test_bandwidth_of_small_reads();
 	test_tmpdir_remove(tmpdir);
 	mem_free_pages(content, FILE_BYTES);
 	return 0;
