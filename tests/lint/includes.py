@@ -30,6 +30,7 @@ PER_FILE = {
     # policy/quality.h: they calibrate the estimate
     "tools/kvlm/": {"policy"},
     "tools/kvcachectl/": {"policy"},
+    "tools/recorded/": {"policy"},  # the policies over recorded accesses, for both
 }
 
 
