@@ -47,6 +47,11 @@ done <"$T/commands"
 
 BENCH=$BUILD/tools/kvcachebench/kvcachebench
 if [ -x "$BENCH" ]; then
+	"$BENCH" replay --help | grep -oE -- '--[a-z-]+' | sort -u >"$T/options"
+	plain "$MAN/kvcachebench.1" | sed -n '/^.SH OPTIONS OF REPLAY/,/^.SH OPTIONS OF CODEC/p' >"$T/page"
+	while read -r opt; do
+		grep -qE -- "$opt\b" "$T/page" || fail "kvcachebench(1) lacks $opt of replay"
+	done <"$T/options"
 	"$BENCH" placement --help | grep -oE -- '--[a-z-]+' | sort -u >"$T/options"
 	plain "$MAN/kvcachebench.1" | sed -n '/^.SH OPTIONS OF PLACEMENT/,/^.SH OPTIONS OF CODEC/p' >"$T/page"
 	while read -r opt; do

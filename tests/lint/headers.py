@@ -28,7 +28,7 @@ def check(name):
         out.append(f"{name}: no include guard")
     if "(" in body and "/*" not in body.split("*/", 1)[-1] and not name.startswith("tests/"):
         out.append(f"{name}: functions without a contract")
-    inc = ["src", "include", "tests/lib", os.path.dirname(name)]
+    inc = ["src", "include", "tests/lib", "tools/recorded", os.path.dirname(name)]
     args = CC + [a for d in inc for a in ("-I", os.path.join(tree.ROOT, d))] + FLAGS
     src = f'#include "{os.path.join(tree.ROOT, name)}"\n' * 2
     r = subprocess.run(args, input=src, text=True, capture_output=True)

@@ -21,6 +21,7 @@ int bench_read(int argc, char **argv);
 int bench_write(int argc, char **argv);
 int bench_meta(int argc, char **argv);
 int bench_placement(int argc, char **argv);
+int bench_replay(int argc, char **argv);
 
 /* Times of one measured thing over the rounds, in seconds. */
 #define BENCH_ROUNDS_MAX 99

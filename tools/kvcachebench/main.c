@@ -15,6 +15,7 @@ static const struct bench_cmd commands[] = {
 	{ "write", "saving files, beside ext4; sealing under load", bench_write },
 	{ "meta", "creating, opening and looking at many files", bench_meta },
 	{ "placement", "delay and quality of many contexts under a load, beside other systems", bench_placement },
+	{ "replay", "recorded accesses, on a mount and simulated", bench_replay },
 };
 
 static int usage(FILE *f, int status)

@@ -140,6 +140,9 @@ struct rig_corpus {
 };
 /* @n real caches packed to options.bytes, made by kvlm when not there yet. */
 WUR int rig_corpus(struct rig *g, unsigned n, struct rig_corpus *ret);
+/* Of contexts of @tokens, packed to @size. */
+WUR int rig_corpus_sized(struct rig *g, unsigned n, uint64_t size, unsigned tokens,
+			 struct rig_corpus *ret);
 
 /* ---- rig_load.c: the clients' part ------------------------------------------- */
 enum load_how { LOAD_READ, LOAD_MMAP, LOAD_DIRECT };

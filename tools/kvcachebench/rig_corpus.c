@@ -16,11 +16,13 @@
 #define KVCACHEBENCH_MODEL "kvlm.gguf"
 #endif
 
-static int make(struct rig *g, unsigned n, const char *dir)
+#define TOKENS 1500u /* of a context */
+
+static int make(struct rig *g, unsigned n, uint64_t size, unsigned t, const char *dir)
 {
-	char exe[RIG_PATH], model[RIG_PATH], fresh[RIG_PATH + 8], files[16], bytes[32];
+	char exe[RIG_PATH], model[RIG_PATH], fresh[RIG_PATH + 8], files[16], bytes[32], tokens[16];
 	const char *argv[] = { exe, "corpus", model, "--out", fresh, "--contexts", files,
-			       "--tokens", "1500", "--pack", bytes, NULL };
+			       "--tokens", tokens, "--pack", bytes, NULL };
 	int r = rig_find(g->o->kvlm, "../kvlm/kvlm", "kvlm", exe);
 
 	if (r == 0)
@@ -31,9 +33,10 @@ static int make(struct rig *g, unsigned n, const char *dir)
 		return r;
 	snprintf(fresh, sizeof(fresh), "%s.new", dir);
 	snprintf(files, sizeof(files), "%u", n);
-	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)g->o->bytes);
+	snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)size);
+	snprintf(tokens, sizeof(tokens), "%u", t);
 	rig_say("making %u caches of %llu MiB with kvlm (kept for the next run)", n,
-		(unsigned long long)(g->o->bytes >> 20));
+		(unsigned long long)(size >> 20));
 	r = rig_run(g, argv);
 	if (r == 0 && rename(fresh, dir) < 0)
 		r = rig_fail(-errno, "%s: %s", dir, strerror(errno));
@@ -62,15 +65,23 @@ static int examine(struct rig_corpus *c, unsigned i)
 
 int rig_corpus(struct rig *g, unsigned n, struct rig_corpus *ret)
 {
-	char dir[RIG_PATH], last[RIG_PATH + 32];
+	return rig_corpus_sized(g, n, g->o->bytes, TOKENS, ret);
+}
+
+int rig_corpus_sized(struct rig *g, unsigned n, uint64_t size, unsigned tokens,
+		     struct rig_corpus *ret)
+{
+	char more[32] = "", dir[RIG_PATH], last[RIG_PATH + 32];
 	int r = 0;
 
 	memset(ret, 0, sizeof(*ret));
 	ret->n = n;
-	snprintf(dir, sizeof(dir), "%.4000s/corpus-%llu", g->dir, (unsigned long long)g->o->bytes);
+	if (tokens != TOKENS)
+		snprintf(more, sizeof(more), "-%u", tokens);
+	snprintf(dir, sizeof(dir), "%.4000s/corpus-%llu%s", g->dir, (unsigned long long)size, more);
 	snprintf(last, sizeof(last), "%s/packed-%04u.bin", dir, n - 1);
 	if (access(last, R_OK) < 0)
-		r = make(g, n, dir);
+		r = make(g, n, size, tokens, dir);
 	for (unsigned i = 0; i < n && r == 0; i++) {
 		snprintf(ret->path[i], RIG_PATH, "%.4000s/packed-%04u.bin", dir, i);
 		r = examine(ret, i);
