@@ -20,24 +20,46 @@ struct centroid {
 	int64_t n;
 };
 
+/* k and how far out of its cell's middle t lies, of a line's lanes; summed by lane. */
+static void line_add(const int16_t t[64], const struct ladder_level *v, uint8_t at[64],
+		     int16_t sum[64], uint16_t n[64])
+{
+	int16_t half = (int16_t)(1 << v->shift >> 1);
+
+	for (unsigned l = 0; l < LADDER_LANES; l++) {
+		int16_t k = (int16_t)((int16_t)(t[l] + half) >> v->shift);
+		int16_t d = (int16_t)(t[l] - (int16_t)((uint16_t)k << v->shift));
+		int16_t below = (int16_t)-(k < 0), above = (int16_t)-(k > 0);
+
+		sum[l] = (int16_t)(sum[l] + (d & above) - (d & below));
+		n[l] = (uint16_t)(n[l] - above - below);
+		k = k < -128 ? -128 : k > 127 ? 127 : k;
+		at[l] = (uint8_t)(k + 128);
+	}
+}
+
+/* Lanes in skip are 0, so that only the counts by k must leave them out. */
 static void hist_add(struct ladder_scratch *s, const struct ladder_walk *w,
 		     const struct ladder_level *v, struct centroid centre[])
 {
 	const struct ladder_block *b = &s->block;
+	uint8_t at[64], spread[64] = { 0 };
+	int16_t sum[64] = { 0 };
+	uint16_t n[64] = { 0 };
 
-	for (unsigned j = 0; j < LADDER_LINES; j++)
-		for (unsigned l = 0; l < b->count[j]; l++) {
-			uint32_t c = w->first_channel + (w->own_channels ? l : 0);
-			int d = b->t[j][l], k = (d + (1 << v->shift >> 1)) >> v->shift;
-			struct centroid *at = &centre[s->stats->spread[c]];
-
-			if (b->skip[j] >> l & 1)
-				continue;
-			s->stats->hist[s->stats->spread[c]][k < -128 ? 0 : k > 127 ? 255 : k + 128]++;
-			d -= k * (1 << v->shift);
-			at->sum += k < 0 ? -d : k > 0 ? d : 0;
-			at->n += k != 0;
-		}
+	for (unsigned l = 0; l < w->d->lanes; l++)
+		spread[l] = s->stats->spread[w->first_channel + (w->own_channels ? l : 0)];
+	for (unsigned j = 0; j < LADDER_LINES; j++) {
+		line_add(b->t[j], v, at, sum, n);
+		for (unsigned l = 0; !b->skip[j] && l < LADDER_LANES; l++)
+			s->stats->hist[spread[l]][at[l]]++;
+		for (uint64_t m = b->skip[j] ? ~b->skip[j] : 0; m; m &= m - 1)
+			s->stats->hist[spread[__builtin_ctzll(m)]][at[__builtin_ctzll(m)]]++;
+	}
+	for (unsigned l = 0; l < LADDER_LANES; l++) {
+		centre[spread[l]].sum += sum[l];
+		centre[spread[l]].n += n[l];
+	}
 }
 
 /* Half the way to the centroid: all of it is best for the squared error, but makes

@@ -64,10 +64,26 @@ static void sample_take(struct ladder_scratch *s, const struct ladder_head *h, c
 	}
 }
 
+/* cos - 1 and sin of one row's turns, by base and pair. */
+struct steps {
+	float c[BASES][LADDER_TURN_COLS / 2], s[BASES][LADDER_TURN_COLS / 2];
+};
+
+static void steps_of(unsigned d, struct steps *st)
+{
+	for (unsigned b = 0; b < BASES; b++)
+		for (unsigned p = 0; p < d / 2; p++) {
+			float w = (float)pow(bases[b], -2.0 * p / d);
+
+			st->c[b][p] = cosf(w) - 1;
+			st->s[b][p] = sinf(w);
+		}
+}
+
 /* By how much better neighbours correlate when the second is turned back as one of
  * the bases would have it. */
 static float neighbours(const struct ladder_scratch *s, const struct sample *a, unsigned d,
-			unsigned turn)
+			unsigned turn, const struct steps *st)
 {
 	float sum[BASES] = { 0 }, best = 0;
 
@@ -87,11 +103,8 @@ static float neighbours(const struct ladder_scratch *s, const struct sample *a, 
 			im += u[x] * v[y] - u[y] * v[x];
 			all += u[x] * u[x] + u[y] * u[y];
 		}
-		for (unsigned b = 0; b < BASES; b++) {
-			float w = (float)pow(bases[b], -2.0 * p / d);
-
-			sum[b] += (re * (cosf(w) - 1) + im * sinf(w)) / all;
-		}
+		for (unsigned b = 0; b < BASES; b++)
+			sum[b] += (re * st->c[b][p] + im * st->s[b][p]) / all;
 	}
 	for (unsigned b = 0; b < BASES; b++)
 		best = sum[b] > best ? sum[b] : best;
@@ -172,6 +185,7 @@ static unsigned shape_find(const struct ladder_scratch *s, const struct sample *
 			   const struct ladder_head *h, unsigned known, unsigned *ret_turn)
 {
 	unsigned best_d = 0;
+	struct steps st;
 	float best = 0;
 
 	for (unsigned i = 0; i < SIZES; i++) {
@@ -179,8 +193,9 @@ static unsigned shape_find(const struct ladder_scratch *s, const struct sample *
 
 		if (d < HEAD_MIN || d > a->cols || d % 2 || h->cols % d)
 			continue;
+		steps_of(d, &st);
 		for (unsigned turn = 1; turn <= 2; turn++) {
-			float score = neighbours(s, a, d, turn);
+			float score = neighbours(s, a, d, turn, &st);
 
 			if (score > best) {
 				best = score;
