@@ -3,8 +3,10 @@
  * Cutting a layout into chunks. The same walk runs twice, first to count and
  * then to fill, so that the array is allocated once and exactly.
  *
- * A region of at least the target is cut into equal runs of whole rows; smaller
- * neighbours without a gap share a chunk. Rows longer than a chunk may be are
+ * A region is cut into equal runs of whole rows, of about the target. Small
+ * neighbours without a gap share a chunk: it then mixes layers, keys and values,
+ * which costs the layered codec a tenth of a bit or more, and one chunk for each would
+ * cost more than that in tables. Rows longer than a chunk may be are
  * cut inside, at elements, and the chunk's shape then names no rows. Opaque
  * bytes are cut at multiples of the target, so that chunk borders of a file
  * without regions are page-aligned and holes keep their edges.
@@ -114,6 +116,14 @@ static void merge_shape(struct chunk_shape *s, const struct layout_region *r)
 		s->region_rows += o.region_rows;
 }
 
+/* Of the target; 64 tokens of 8 heads of 128 in 16 bits have as much. */
+#define SMALL_PART 6
+
+static bool small(const struct cut *c, const struct layout_region *r)
+{
+	return r->len_bytes < c->target / SMALL_PART;
+}
+
 /* Regions from @i on that share one chunk. Returns how many; 1 when none. */
 static uint32_t cut_merged(struct cut *c, const struct layout *l, uint32_t i)
 {
@@ -122,9 +132,9 @@ static uint32_t cut_merged(struct cut *c, const struct layout *l, uint32_t i)
 	uint64_t len = r->len_bytes;
 	uint32_t n = 1;
 
-	for (; i + n < l->n_regions; n++) {
+	for (; small(c, first) && i + n < l->n_regions; n++) {
 		r = &l->regions[i + n];
-		if (r->off_bytes != first->off_bytes + len || r->elem != first->elem ||
+		if (!small(c, r) || r->off_bytes != first->off_bytes + len || r->elem != first->elem ||
 		    r->transposed != first->transposed || len + r->len_bytes > c->target)
 			break;
 		merge_shape(&s, r);

@@ -99,35 +99,62 @@ Test(layout_cut, rows_longer_than_a_chunk_are_cut_at_elements)
 	mem_free(c);
 }
 
+/* Eight of keys, eight of values, each @len. */
+static struct layout sixteen(struct layout_region r[16], uint32_t len)
+{
+	for (uint32_t i = 0; i < 16; i++)
+		r[i] = (struct layout_region){ .off_bytes = (uint64_t)i * len,
+					       .len_bytes = len,
+					       .elem = ELEM_BF16,
+					       .kind = i < 8 ? REGION_K : REGION_V,
+					       .layer = i % 8,
+					       .row_bytes = 2048 };
+	return of(r, 16, (uint64_t)16 * len);
+}
+
 Test(layout_cut, small_neighbours_share_a_chunk)
 {
-	struct layout_region r[8];
-	struct layout l = of(r, 8, 8 * 128 * KIB);
+	struct layout_region r[16];
+	struct layout l = sixteen(r, 32 * KIB);
 	struct layout_chunk *c;
 	uint32_t n;
 
-	for (uint32_t i = 0; i < 8; i++)
-		r[i] = (struct layout_region){ .off_bytes = i * 128 * KIB,
-					       .len_bytes = 128 * KIB,
-					       .elem = ELEM_BF16,
-					       .kind = i < 4 ? REGION_K : REGION_V,
-					       .layer = i % 4,
-					       .row_bytes = 2048 };
-	c = cut(&l, 512 * KIB, MIB, &n);
+	c = cut(&l, 256 * KIB, MIB, &n);
 	cr_assert_eq(n, 2);
 	cr_assert_eq(c[0].shape.kind, REGION_K);
-	cr_assert_eq(c[0].shape.region_rows, 256);
+	cr_assert_eq(c[0].shape.region_rows, 128);
 	cr_assert_eq(c[1].shape.kind, REGION_V);
 	mem_free(c);
-	c = cut(&l, 768 * KIB, MIB, &n);
+	c = cut(&l, 384 * KIB, MIB, &n);
 	cr_assert_eq(n, 2);
 	cr_assert_eq(c[0].shape.kind, REGION_KV);
 	mem_free(c);
 	r[1].elem = ELEM_F16; /* another type */
 	r[3].off_bytes += 2;  /* a gap on both sides */
 	r[3].len_bytes -= 2048;
-	c = cut(&l, 512 * KIB, MIB, &n);
-	cr_assert_eq(n, 7);
+	c = cut(&l, 256 * KIB, MIB, &n);
+	cr_assert_eq(n, 8);
+	mem_free(c);
+}
+
+Test(layout_cut, others_keep_to_themselves)
+{
+	struct layout_region r[16];
+	struct layout l = sixteen(r, 128 * KIB);
+	struct layout_chunk *c;
+	uint32_t n;
+
+	c = cut(&l, 768 * KIB, MIB, &n);
+	cr_assert_eq(n, 16);
+	cr_assert_eq(c[7].shape.kind, REGION_K);
+	cr_assert_eq(c[7].shape.layer, 7);
+	cr_assert_eq(c[8].shape.kind, REGION_V);
+	mem_free(c);
+	r[3].len_bytes = 64 * KIB; /* a small one between large ones */
+	r[4].off_bytes -= 64 * KIB;
+	r[4].len_bytes = 192 * KIB;
+	c = cut(&l, 768 * KIB, MIB, &n);
+	cr_assert_eq(n, 16);
 	mem_free(c);
 }
 
