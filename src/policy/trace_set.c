@@ -155,6 +155,9 @@ static int add_read(struct trace_set *s, uint32_t i, const struct trace_rec *r)
 				   ? r->it.quality[r->it.now.level]
 				   : 1,
 		.hit = r->found == TRACE_DRAM || r->found == TRACE_COPY,
+		.whole = r->read_bytes >= r->bytes, /* or not seen */
+		.found = r->found,
+		.at = r->it.now,
 	};
 	return 0;
 }

@@ -17,7 +17,10 @@
 /* What a read was when it was recorded. */
 struct trace_seen {
 	float delay_s, quality;
-	bool hit; /* from memory alone */
+	bool hit;   /* from memory alone */
+	bool whole; /* to the end */
+	enum trace_found found;
+	struct cost_place at; /* as found; level: as read */
 };
 
 struct trace_set {
@@ -50,6 +53,9 @@ struct trace_summary {
 	double span_s; /* from the first read to the last */
 	uint64_t reads;
 };
+/* What the daemon measured, corrected by what the reads from @from on, before @to, took as a whole, where
+ * there are enough of a kind. */
+void trace_set_rates(const struct trace_set *s, uint64_t from, uint64_t to, struct cost_rates *ret);
 WUR int trace_set_summary(const struct trace_set *s, uint64_t from, struct trace_summary *ret);
 
 #endif

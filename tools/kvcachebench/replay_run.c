@@ -176,6 +176,7 @@ static int simulate(const struct rig_mount *m, const struct replay_load *l, stru
 	if (r < 0)
 		return rig_fail(r, "%s", why.s ? why.s : "out of memory");
 	c.warm = l->warm < own.n_a ? l->warm : 0;
+	c.learn = c.warm; /* what is compared is not what it was fitted to */
 	r = recorded_run(&own, &c, &row->o);
 	if (r == 0)
 		r = trace_set_summary(&own, c.warm, &row->daemon);

@@ -33,6 +33,7 @@ struct recorded_case {
 	uint64_t dram_bytes, ssd_bytes; /* limits, as a mount gets them */
 	double alpha_s;
 	uint64_t warm; /* reads at first that do not count */
+	uint64_t learn; /* reads at first whose delays say how fast this machine is; 0: all */
 };
 struct recorded_outcome {
 	struct simulate_result sim; /* the reads one by one */

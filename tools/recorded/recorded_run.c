@@ -35,7 +35,7 @@ static struct cost_params params(const struct trace_set *s, const struct recorde
 }
 
 static int simulate(const struct trace_set *s, const struct recorded_case *c,
-		    struct simulate_result *ret)
+		    const struct cost_rates *rates, struct simulate_result *ret)
 {
 	struct cost_item *it = mem_calloc(s->n + 1u, sizeof(*it));
 	uint64_t span = s->a[s->n_a - 1].t_ns - s->a[0].t_ns;
@@ -45,8 +45,8 @@ static int simulate(const struct trace_set *s, const struct recorded_case *c,
 			 .half_ns = POLICY_HALF_NS,
 			 .dram_bytes = recorded_room(s, c->dram_bytes),
 			 .ssd_bytes = c->ssd_bytes,
-			 .moves_Bps = (uint64_t)(s->state.rates.ssd_Bps / MOVES_SHARE) },
-		.rates = s->state.rates,
+			 .moves_Bps = (uint64_t)(rates->ssd_Bps / MOVES_SHARE) },
+		.rates = *rates,
 		.replan_ns = PLAN_NS > span / PLANS_MAX ? PLAN_NS : span / PLANS_MAX,
 		.queue = true,
 		.warm = c->warm,
@@ -70,12 +70,13 @@ int recorded_run(const struct trace_set *s, const struct recorded_case *c,
 {
 	struct predict_load l = { .it = s->it,
 				  .n = s->n,
-				  .rates = s->state.rates,
 				  .params = params(s, c),
 				  .dram_bytes = recorded_room(s, c->dram_bytes),
 				  .ssd_bytes = c->ssd_bytes };
-	int r = simulate(s, c, &ret->sim);
+	int r;
 
+	trace_set_rates(s, 0, c->learn ? c->learn : s->n_a, &l.rates);
+	r = simulate(s, c, &l.rates, &ret->sim);
 	if (r == 0 && c->policy->plans)
 		r = predict_adaptive(&l, &ret->best);
 	else if (r == 0)
