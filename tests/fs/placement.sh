@@ -15,7 +15,9 @@ bench() {
 	"$BENCH" placement --dir="$T" --contexts=1 --bytes=1M --throttle=no --zipf=0.9 --requests=12 \
 		--warmup=4 --rate=1000 --repeats=1 --no-quiet "$@" 2>"$T/err" || fail "placement $*: $(cat "$T/err")"
 }
-bench --dram=60 --only=uncompressed,exact,level:0,kivi:2,recompute,adaptive:1 --json >"$T/json"
+bench --dram=60 --only=exact,level:0 --prepare >"$T/out"
+[ ! -s "$T/out" ] && [ -d "$T/stores/level:0.store/objects" ] || fail "prepared: $(cat "$T/out"; ls "$T/stores")"
+bench --dram=60 --history=20 --only=uncompressed,exact,level:0,kivi:2,recompute,adaptive:1 --json >"$T/json"
 python3 - "$T/json" <<'E' || fail "what it says: $(cat "$T/json")"
 import json, sys
 j = json.load(open(sys.argv[1]))
@@ -36,5 +38,6 @@ sed -i 's/^\(exact [^ ]* \)[0-9a-f]*/\10123456789abcdef/' "$T"/contexts-*/scores
 ! "$BENCH" placement --dir="$T" --contexts=1 --bytes=1M --throttle=no --zipf=0.9 --dram=100 --requests=2 \
 	--warmup=0 --repeats=1 --no-quiet --only=exact >"$T/out" 2>"$T/err" || fail "foreign bytes are counted"
 grep -q 'none of its forms' "$T/err" || fail "said: $(cat "$T/err")"
+[ ! -e "$T/stores/level:0.store" ] || fail "a store that was used stays"
 [ -z "$(ls -d "$T"/run.* 2>/dev/null)" ] || fail "left behind: $(ls "$T")"
 case_end

@@ -26,6 +26,8 @@ static int run(struct rig *g, const struct place_options *o, struct place_set *s
 	if (sys->n == 0)
 		return rig_fail(-EINVAL, "no system's name begins as in '%s'", o->rig.only);
 	r = place_quality(g, o, set, sys);
+	if (o->prepare)
+		return r ? r : place_prepare(g, o, set, sys);
 	if (r == 0)
 		r = place_run_all(g, o, set, sys, rep);
 	if (r == 0)

@@ -35,7 +35,9 @@ struct place_options {
 	struct rig_options rig;
 	const char *tasks;      /* NULL: beside the model */
 	unsigned contexts;      /* of each suite */
-	unsigned requests, warmup, repeats, readers;
+	unsigned requests, warmup, history, repeats, readers;
+	unsigned minutes;       /* 0: as many as it takes */
+	bool prepare;           /* nothing is run */
 	double rate;            /* arrivals a second */
 	double recompute_s_per_mb;
 	struct place_list zipf; /* exponents */
@@ -164,6 +166,28 @@ struct place_report {
 /* All runs of all systems. */
 WUR int place_run_all(struct rig *g, const struct place_options *o, struct place_set *s,
 		      const struct place_systems *sys, struct place_report *rep);
+
+/* Contents and memory of a system in a cell (placement_store.c). */
+struct place_store {
+	struct rig *g;
+	const struct place_options *o;
+	const struct place_set *set;
+	const struct place_system *sys;
+	const unsigned *rank; /* contexts, the most popular one first */
+	double dram, zipf;
+	struct rig_mount m;
+};
+/* Mounts it, with nothing known of earlier use. */
+WUR int place_store_open(struct place_store *s);
+/* Contents, history and memory by popularity; all of it is read unthrottled. */
+WUR int place_store_fill(struct place_store *s);
+WUR int place_store_close(struct place_store *s);
+/* Unless other systems share it. */
+void place_store_remove(struct place_store *s);
+/* That one, and what is empty. */
+void place_stores_remove(struct rig *g);
+WUR int place_prepare(struct rig *g, const struct place_options *o, struct place_set *s,
+		      const struct place_systems *sys);
 
 struct place_load {
 	const struct place_options *o;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * A load: requests arrive by a Poisson process, each for a context by Zipf's law, and a
- * few readers take them in order. A request is loaded as an engine does: open, read
- * to the end, unpack if the client packs; that is its delay. A context that is not
- * there counts what computing it anew takes (the time is counted, not spent) and is
+ * A load: some requests to warm up, as fast as they are served; then requests arrive by a
+ * Poisson process. Each is for a context by Zipf's law, and a few readers take them in
+ * order. A request is loaded as an engine does: open, read to the end, unpack if the client
+ * packs; that is its delay. A context that is not there counts what computing it anew takes
+ * (the time is counted, not spent) and is
  * written again by the same reader.
  *
  * Outside of the delay: where the content is held is asked before, and what came is
@@ -101,8 +102,10 @@ static int draw(struct load *ld)
 			else
 				hi = mid;
 		}
-		t -= log(uniform(&rng)) / l->o->rate;
 		ld->req[k].ctx = l->rank[lo];
+		if (k < l->o->warmup)
+			continue;
+		t -= log(uniform(&rng)) / l->o->rate;
 		ld->req[k].due_ns = (uint64_t)(t * 1e9);
 	}
 	mem_free(sum);
@@ -356,30 +359,41 @@ static int summarise(const struct load *ld, struct place_result *ret)
 	return 0;
 }
 
-int place_load_run(struct rig *g, const struct place_load *l, struct place_result *ret)
+/* Requests up to @to. */
+static int phase(struct load *ld, unsigned to)
 {
 	struct reader rd[PLACE_READERS_MAX];
-	struct load ld = { .g = g, .l = l };
-	struct place_result result = { .valid = true };
-	unsigned n = l->o->readers;
-	int r = draw(&ld);
+	unsigned n = ld->l->sys->how == PLACE_NONE ? 0 : ld->l->o->readers; /* or nothing is read */
+	int r = 0;
 
 	memset(rd, 0, sizeof(rd));
-	lock_init(&ld.lock);
-	if (l->sys->how == PLACE_NONE)
-		n = 0; /* nothing is read */
-	ld.start_ns = clock_mono_ns();
+	ld->n = to;
+	ld->start_ns = clock_mono_ns();
 	for (unsigned i = 0; i < n && r == 0; i++)
-		r = reader_start(&rd[i], &ld, i);
+		r = reader_start(&rd[i], ld, i);
 	if (r < 0)
-		stop(&ld, r);
+		stop(ld, r);
 	else if (n)
-		watch(&ld);
+		watch(ld);
 	for (unsigned i = 0; i < n; i++)
 		reader_end(&rd[i]);
-	lock_acquire(&ld.lock);
-	r = ld.err;
-	lock_release(&ld.lock);
+	lock_acquire(&ld->lock);
+	r = ld->err;
+	lock_release(&ld->lock);
+	return r;
+}
+
+int place_load_run(struct rig *g, const struct place_load *l, struct place_result *ret)
+{
+	struct load ld = { .g = g, .l = l };
+	struct place_result result = { .valid = true };
+	int r = draw(&ld);
+
+	lock_init(&ld.lock);
+	if (r == 0 && l->o->warmup)
+		r = phase(&ld, l->o->warmup);
+	if (r == 0)
+		r = phase(&ld, l->o->warmup + l->o->requests);
 	lock_fini(&ld.lock);
 	if (r == 0)
 		r = summarise(&ld, &result);

@@ -25,9 +25,12 @@ static void help(void)
 	       "  --throttle-rate=BYTES  a second (default 1000000000)\n"
 	       "  --rate=R         arrivals a second (default 6)\n"
 	       "  --requests=N     counted, of each run (default 240)\n"
-	       "  --warmup=N       requests before those (default 160)\n"
+	       "  --warmup=N       requests before those, as fast as they are served (default 160)\n"
+	       "  --history=N      uses that the mount has seen before, by opens (default 2000)\n"
 	       "  --readers=N      at once (default 4)\n"
 	       "  --repeats=N      with other popularity and arrivals (default 6)\n"
+	       "  --minutes=N      begin no run after so many; the report has what was run\n"
+	       "  --prepare        make contexts, scores and stores for a later run, no more\n"
 	       "  --recompute=S    seconds per MB of a context that was removed (default 0.002)\n"
 	       "  --seed=N         default 1\n"
 	       "  --only=LIST      systems whose name begins with one of these\n"
@@ -40,7 +43,7 @@ static void help(void)
 }
 
 enum { OPT_CONTEXTS = 256, OPT_BYTES, OPT_TASKS, OPT_ZIPF, OPT_DRAM, OPT_ALPHA, OPT_THROTTLE,
-       OPT_THROTTLE_RATE, OPT_RATE, OPT_REQUESTS, OPT_WARMUP, OPT_READERS, OPT_REPEATS,
+       OPT_THROTTLE_RATE, OPT_RATE, OPT_REQUESTS, OPT_WARMUP, OPT_HISTORY, OPT_MINUTES, OPT_PREPARE, OPT_READERS, OPT_REPEATS,
        OPT_RECOMPUTE, OPT_SEED, OPT_ONLY, OPT_PLOT, OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL,
        OPT_NO_QUIET, OPT_JSON, OPT_HELP };
 
@@ -56,6 +59,9 @@ static const struct option long_options[] = {
 	{ "rate", required_argument, NULL, OPT_RATE },
 	{ "requests", required_argument, NULL, OPT_REQUESTS },
 	{ "warmup", required_argument, NULL, OPT_WARMUP },
+	{ "history", required_argument, NULL, OPT_HISTORY },
+	{ "minutes", required_argument, NULL, OPT_MINUTES },
+	{ "prepare", no_argument, NULL, OPT_PREPARE },
 	{ "readers", required_argument, NULL, OPT_READERS },
 	{ "repeats", required_argument, NULL, OPT_REPEATS },
 	{ "recompute", required_argument, NULL, OPT_RECOMPUTE },
@@ -139,6 +145,9 @@ static int parse_option(int c, struct place_options *o)
 	case OPT_RATE: return units_parse_double(optarg, 0.01, 1e5, &o->rate);
 	case OPT_REQUESTS: return parse_unsigned(optarg, 1, 10000000, &o->requests);
 	case OPT_WARMUP: return parse_unsigned(optarg, 0, 10000000, &o->warmup);
+	case OPT_HISTORY: return parse_unsigned(optarg, 0, 10000000, &o->history);
+	case OPT_MINUTES: return parse_unsigned(optarg, 1, 100000, &o->minutes);
+	case OPT_PREPARE: o->prepare = true; break;
 	case OPT_READERS: return parse_unsigned(optarg, 1, PLACE_READERS_MAX, &o->readers);
 	case OPT_REPEATS: return parse_unsigned(optarg, 1, PLACE_REPEATS_MAX, &o->repeats);
 	case OPT_RECOMPUTE: return units_parse_double(optarg, 0, 1e3, &o->recompute_s_per_mb);
@@ -161,7 +170,7 @@ int place_options_parse(int argc, char **argv, struct place_options *o)
 
 	*o = (struct place_options){
 		.rig = { .dir = "/var/tmp/kvcachebench", .bytes = 64u << 20, .quiet_sched = true },
-		.contexts = 107, .requests = 240, .warmup = 160, .repeats = 6, .readers = 4,
+		.contexts = 107, .requests = 240, .warmup = 160, .history = 2000, .repeats = 6, .readers = 4,
 		.rate = 6, .recompute_s_per_mb = 0.002, .throttle = -1,
 		.throttle_Bps = 1000000000, .seed = 1,
 		.zipf = { { 0, 0.6, 0.9, 1.2 }, 4 }, .dram = { { 0.1, 0.25, 0.5, 1 }, 4 },

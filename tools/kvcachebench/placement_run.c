@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * All systems in all cells, repeat by repeat. In each repeat other contexts are
- * popular, each system begins with a new store, and the budgets grow from cell to cell: a
- * store is filled once (the least popular context first, so that what is removed for
- * want of room are those), and what is missing when the budgets have grown is
- * written again as far as there is room, the most popular first.
+ * System by system: all cells, and in each all repeats, in which other contexts are
+ * popular. The store goes from one to the next (placement_store.c).
  *
  * Reads are throttled for the daemon, and for us only while the control is read: a
  * plain file by O_DIRECT, before and after each run. A run that has not seen the rate
@@ -19,9 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "placement.h"
@@ -29,6 +26,7 @@
 #define TOLERANCE 0.1
 #define CONTROL_MIN (64u << 20)
 #define CONTROL_S 2.0 /* under the throttle */
+#define CONTROL_FRESH_NS (30 * NSEC_PER_SEC)
 #define MEMORY_SHARE 0.7 /* of the machine's, at most for one budget */
 #define TRIES 2 /* of a run that does not count */
 
@@ -45,6 +43,9 @@ struct runs {
 	uint64_t control_bytes;
 	char *control_buf;   /* owned, a call longer */
 	struct place_rates rates;
+	uint64_t until_ns;
+	double control_Bps;  /* the last one, and when, under the throttle */
+	uint64_t control_ns;
 };
 
 /* ---- the control ------------------------------------------------------------------ */
@@ -88,70 +89,21 @@ static int control_read(struct runs *u, bool throttled, double *ret_Bps)
 	return 0;
 }
 
+/* That after the run before, if it was just now. */
+static int control_before(struct runs *u, bool throttled, double *ret_Bps)
+{
+	if (!throttled || !u->control_ns || clock_mono_ns() - u->control_ns > CONTROL_FRESH_NS)
+		return control_read(u, throttled, ret_Bps);
+	*ret_Bps = u->control_Bps;
+	return 0;
+}
+
 static bool as_asked(const struct runs *u, const struct place_result *r, bool throttled)
 {
 	for (unsigned i = 0; throttled && i < 2; i++)
 		if (fabs(r->control_Bps[i] / (double)u->o->throttle_Bps - 1) > TOLERANCE)
 			return false;
 	return true;
-}
-
-/* ---- the contents ------------------------------------------------------------------- */
-
-static bool room_for_one(const struct runs *u, const char *mnt)
-{
-	struct statvfs s;
-
-	return statvfs(mnt, &s) == 0 && (uint64_t)s.f_bavail * s.f_frsize > u->set->max_bytes * 2;
-}
-
-static bool is_there(const struct runs *u, const char *mnt, unsigned ctx)
-{
-	char path[RIG_PATH + 64];
-
-	snprintf(path, sizeof(path), "%s/%s", mnt, u->set->c[ctx].name);
-	return access(path, F_OK) == 0;
-}
-
-/* @whole: a new store. */
-static int fill(struct runs *u, const struct place_system *sys, const char *mnt, bool whole)
-{
-	unsigned n = u->set->n;
-	struct place_writer w;
-	int r = place_writer_init(&w, u->set, sys, mnt, 0);
-
-	for (unsigned i = 0; i < n && r == 0; i++) {
-		unsigned ctx = u->rank[whole ? n - 1 - i : i];
-
-		if (!whole && !room_for_one(u, mnt))
-			break;
-		if (!whole && is_there(u, mnt, ctx))
-			continue;
-		rig_say("%s: writing context %u of %u", sys->name, i + 1, n);
-		r = place_write(&w, ctx, true);
-		if (r == -ENOSPC || r == -EDQUOT)
-			r = 0; /* it is then computed when it is asked for */
-		if (r == 0 && rig_interrupted(u->g))
-			r = -EINTR;
-	}
-	place_writer_fini(&w);
-	return r;
-}
-
-static int mount_for(struct runs *u, const struct place_system *sys, double dram, struct rig_mount *m)
-{
-	double bytes = dram * (double)u->set->bytes;
-	char options[256], cost[32];
-	int r;
-
-	snprintf(options, sizeof(options), "%s,dram=%.0f,ssd=%.0f,full=evict,settle=500ms",
-		 sys->options, bytes < 16777216 ? 16777216 : bytes, 4 * bytes);
-	(void)rig_throttle_set(u->g, 0);
-	rig_throttle_member(u->g, true);
-	r = rig_mount_start(u->g, m, "placement", options);
-	rig_throttle_member(u->g, false);
-	snprintf(cost, sizeof(cost), "%g", u->o->recompute_s_per_mb * (double)u->set->max_bytes * 1e-6);
-	return r ? r : rig_steer(m->mnt, "recompute", cost);
 }
 
 /* ---- one run ------------------------------------------------------------------------ */
@@ -170,11 +122,13 @@ static int run_once(struct runs *u, const struct place_load *l, bool throttled,
 
 	if (throttled && !rig_throttle_set(u->g, u->o->throttle_Bps))
 		return rig_fail(-EIO, "the device cannot be throttled any more");
-	r = control_read(u, throttled, &before);
+	r = control_before(u, throttled, &before);
 	if (r == 0)
 		r = place_load_run(u->g, l, &res);
 	if (r == 0)
 		r = control_read(u, throttled, &after);
+	u->control_ns = r == 0 && throttled ? clock_mono_ns() : 0;
+	u->control_Bps = after;
 	if (throttled)
 		(void)rig_throttle_set(u->g, 0);
 	res.control_Bps[0] = before;
@@ -220,34 +174,6 @@ static const char *why_not(const struct runs *u, double dram, const struct place
 	return "more DRAM than this machine can lend";
 }
 
-static int run_system(struct runs *u, unsigned k, unsigned repeat)
-{
-	const struct place_system *sys = &u->sys->s[k];
-	struct rig_mount m = { .pid = 0 };
-	bool has_store = sys->how != PLACE_NONE, fresh = true;
-	int r = 0, e;
-
-	for (unsigned d = 0; d < u->o->dram.n && r == 0; d++) {
-		if (why_not(u, u->o->dram.v[d], sys))
-			continue;
-		if (has_store)
-			r = mount_for(u, sys, u->o->dram.v[d], &m);
-		if (has_store && r == 0)
-			r = fill(u, sys, m.mnt, fresh);
-		fresh = false;
-		for (unsigned z = 0; z < u->o->zipf.n && r == 0; z++)
-			for (unsigned t = 0; t < u->n_throttles && r == 0; t++)
-				r = run_cell(u, k, d, z, t, repeat, m.mnt);
-		e = rig_mount_stop(u->g, &m);
-		r = r ? r : e;
-	}
-	if (m.store[0])
-		rig_remove_tree(m.store);
-	return r;
-}
-
-/* ---- all of them -------------------------------------------------------------------- */
-
 static void shuffle(struct runs *u, unsigned repeat)
 {
 	uint64_t s = hash_u64(u->o->seed * 7919 + repeat);
@@ -261,6 +187,85 @@ static void shuffle(struct runs *u, unsigned repeat)
 		u->rank[j] = t;
 	}
 }
+
+static bool is_time(const struct runs *u)
+{
+	return u->o->minutes && clock_mono_ns() > u->until_ns;
+}
+
+/* All repeats of a cell, on one mount where that can forget what was popular. */
+static int run_repeats(struct runs *u, struct place_store *st, unsigned k, unsigned d, unsigned z,
+		       unsigned t)
+{
+	bool has_store = st->sys->how != PLACE_NONE;
+	int r = 0;
+
+	for (unsigned repeat = 0; repeat < u->o->repeats && r == 0 && !is_time(u); repeat++) {
+		shuffle(u, repeat);
+		if (has_store && st->m.pid && strcmp(st->sys->form, "*") == 0)
+			r = place_store_close(st);
+		if (has_store && r == 0 && !st->m.pid)
+			r = place_store_open(st);
+		if (has_store && r == 0)
+			r = place_store_fill(st);
+		if (r == 0)
+			r = run_cell(u, k, d, z, t, repeat, st->m.mnt);
+	}
+	return r;
+}
+
+static int run_system(struct runs *u, unsigned k)
+{
+	const struct place_system *sys = &u->sys->s[k];
+	struct place_store st = { .g = u->g, .o = u->o, .set = u->set, .sys = sys, .rank = u->rank };
+	int r = 0, e;
+
+	for (unsigned d = 0; d < u->o->dram.n && r == 0; d++) {
+		if (why_not(u, u->o->dram.v[d], sys))
+			continue;
+		st.dram = u->o->dram.v[d];
+		for (unsigned z = 0; z < u->o->zipf.n && r == 0; z++)
+			for (unsigned t = 0; t < u->n_throttles && r == 0; t++) {
+				st.zipf = u->o->zipf.v[z];
+				r = run_repeats(u, &st, k, d, z, t);
+			}
+		e = place_store_close(&st);
+		r = r ? r : e;
+	}
+	if (r == 0)
+		place_store_remove(&st);
+	return r;
+}
+
+/* The stores of those that begin with the largest budgets' contents. */
+int place_prepare(struct rig *g, const struct place_options *o, struct place_set *s,
+		  const struct place_systems *sys)
+{
+	struct runs u = { .g = g, .o = o, .set = s, .sys = sys };
+	int r = 0, e;
+
+	u.rank = mem_calloc(s->n, sizeof(*u.rank));
+	if (!u.rank)
+		return -ENOMEM;
+	shuffle(&u, 0);
+	for (unsigned k = 0; k < sys->n && r == 0; k++) {
+		struct place_store st = { .g = g, .o = o, .set = s, .sys = &sys->s[k], .rank = u.rank,
+					  .dram = o->dram.v[o->dram.n - 1],
+					  .zipf = o->zipf.v[0] };
+
+		if (sys->s[k].why_not || sys->s[k].how == PLACE_NONE)
+			continue;
+		r = place_store_open(&st);
+		if (r == 0)
+			r = place_store_fill(&st);
+		e = place_store_close(&st);
+		r = r ? r : e;
+	}
+	mem_free(u.rank);
+	return r;
+}
+
+/* ---- all of them -------------------------------------------------------------------- */
 
 static int rows_create(struct runs *u)
 {
@@ -335,16 +340,19 @@ static void device_rates(struct runs *u)
 		u->rates.ssd_Bps[t] = n[t] > 0 ? sum[t] / n[t] : 0;
 }
 
-static int run_repeats(struct runs *u)
+static int run_systems(struct runs *u)
 {
 	int r = 0;
 
-	for (unsigned repeat = 0; repeat < u->o->repeats && r == 0; repeat++) {
-		shuffle(u, repeat);
-		for (unsigned k = 0; k < u->sys->n && r == 0; k++)
-			if (!u->sys->s[k].why_not)
-				r = run_system(u, k, repeat);
-	}
+	u->until_ns = clock_mono_ns() + u->o->minutes * 60 * NSEC_PER_SEC;
+	for (unsigned k = 0; k < u->sys->n && r == 0 && !is_time(u); k++)
+		if (!u->sys->s[k].why_not)
+			r = run_system(u, k);
+	if (r == 0)
+		place_stores_remove(u->g);
+	if (r == 0 && is_time(u))
+		sbuf_addf(&u->rep->notes, "Ended after %u minutes: systems without all repeats have "
+			  "fewer runs, or none.\n", u->o->minutes);
 	return r;
 }
 
@@ -364,7 +372,7 @@ int place_run_all(struct rig *g, const struct place_options *o, struct place_set
 	if (r == 0)
 		r = place_rates_measure(g, s, &u.rates);
 	if (r == 0)
-		r = run_repeats(&u);
+		r = run_systems(&u);
 	if (r == 0) {
 		device_rates(&u);
 		r = bounds(&u);

@@ -120,6 +120,9 @@ struct rig_mount {
 /* base/@name.store on base/@name; @options for -o. */
 WUR int rig_mount_start(struct rig *g, struct rig_mount *m, const char *name, const char *options);
 WUR int rig_mount_stop(struct rig *g, struct rig_mount *m);
+/* The same in @dir, which is on base's device. */
+WUR int rig_mount_at(struct rig *g, struct rig_mount *m, const char *dir, const char *name,
+		     const char *options);
 /* Another FUSE server that stays in the foreground. */
 WUR int rig_fuse_start(struct rig *g, struct rig_mount *m, const char *const argv[]);
 /* setfattr user.kvcache.@what. */

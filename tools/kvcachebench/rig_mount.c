@@ -48,15 +48,21 @@ int rig_fuse_start(struct rig *g, struct rig_mount *m, const char *const argv[])
 
 int rig_mount_start(struct rig *g, struct rig_mount *m, const char *name, const char *options)
 {
+	return rig_mount_at(g, m, g->base, name, options);
+}
+
+int rig_mount_at(struct rig *g, struct rig_mount *m, const char *dir, const char *name,
+		 const char *options)
+{
 	char exe[RIG_PATH], leaf[128];
 	const char *argv[] = { exe, m->store, m->mnt, "-o", options, "-f", NULL };
 	int r = rig_find(g->o->daemon, "../../src/kvcachefs", "kvcachefs", exe);
 
 	snprintf(leaf, sizeof(leaf), "%s.store", name);
 	if (r == 0)
-		r = rig_mkdir(g->base, leaf, m->store);
+		r = rig_mkdir(dir, leaf, m->store);
 	if (r == 0)
-		r = rig_mkdir(g->base, name, m->mnt);
+		r = rig_mkdir(dir, name, m->mnt);
 	return r == 0 ? rig_fuse_start(g, m, argv) : r;
 }
 

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The store that a system has in a cell: its contents, what the mount knows of their use,
+ * and what is in memory, as if it had been up for long.
+ *
+ *   contents  as many as there is room for, the most popular ones. A store goes from one repeat
+ *             to the next, where other contexts are popular, and only what is missing is
+ *             written; but one in which layers are given up for good is made anew.
+ *   history   each context is opened as often as it is popular, the least popular first: for
+ *             what goes by recency the order is that of popularity, and what counts uses has counts
+ *   memory    least recently used: the most popular contexts are brought there; adaptive
+ *             decides by itself
+ *
+ * Stores lie in DIR/stores, where --prepare leaves them for the next run.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "placement.h"
+
+static bool plans(const struct place_store *s)
+{
+	return strcmp(s->sys->form, "*") == 0;
+}
+
+static double ssd_bytes(const struct place_store *s)
+{
+	return 4 * s->dram * (double)s->set->bytes;
+}
+
+/* Does it have to give up layers? With all of them it serves whoever wants all. */
+static bool sheds(const struct place_store *s)
+{
+	double all = 0;
+
+	for (unsigned i = 0; i < s->set->n; i++)
+		all += (double)s->set->c[i].view[0].stored;
+	return plans(s) && all * 1.05 > ssd_bytes(s);
+}
+
+static void path_of(const struct place_store *s, unsigned rank, char path[RIG_PATH + 64])
+{
+	snprintf(path, RIG_PATH + 64, "%s/%s", s->m.mnt, s->set->c[s->rank[rank]].name);
+}
+
+/* ---- the mount ------------------------------------------------------------------ */
+
+static int parent(const struct place_store *s, char dir[RIG_PATH])
+{
+	if (!s->g->base_on_loop)
+		return rig_mkdir(s->g->dir, "stores", dir);
+	snprintf(dir, RIG_PATH, "%s", s->g->base);
+	return 0;
+}
+
+int place_store_open(struct place_store *s)
+{
+	double dram = s->dram * (double)s->set->bytes;
+	char dir[RIG_PATH], sub[RIG_PATH + 64], options[256], cost[32], name[48];
+	int r = parent(s, dir);
+
+	snprintf(name, sizeof(name), "%s", plans(s) && !sheds(s) ? "adaptive" : s->sys->name);
+	snprintf(sub, sizeof(sub), "%.4000s/%s.store", dir, name);
+	if (sheds(s))
+		rig_remove_tree(sub);
+	/* what was popular before is forgotten */
+	snprintf(sub, sizeof(sub), "%.4000s/%s.store/meta", dir, name);
+	rig_remove_tree(sub);
+	snprintf(options, sizeof(options), "%s,dram=%.0f,ssd=%.0f,full=evict,settle=500ms",
+		 s->sys->options, dram < 16777216 ? 16777216 : dram, ssd_bytes(s));
+	(void)rig_throttle_set(s->g, 0);
+	rig_throttle_member(s->g, true);
+	if (r == 0)
+		r = rig_mount_at(s->g, &s->m, dir, name, options);
+	rig_throttle_member(s->g, false);
+	snprintf(cost, sizeof(cost), "%g",
+		 s->o->recompute_s_per_mb * (double)s->set->max_bytes * 1e-6);
+	return r ? r : rig_steer(s->m.mnt, "recompute", cost);
+}
+
+int place_store_close(struct place_store *s)
+{
+	return rig_mount_stop(s->g, &s->m);
+}
+
+void place_store_remove(struct place_store *s)
+{
+	if (!s->m.store[0] || (plans(s) && !sheds(s)))
+		return;
+	rig_remove_tree(s->m.store);
+	(void)rmdir(s->m.mnt); /* empty, as it is not mounted */
+	s->m.store[0] = 0;
+}
+
+void place_stores_remove(struct rig *g)
+{
+	char path[RIG_PATH + 64];
+
+	snprintf(path, sizeof(path), "%.4000s/stores/adaptive.store", g->dir);
+	rig_remove_tree(path);
+	snprintf(path, sizeof(path), "%.4000s/stores/adaptive", g->dir);
+	(void)rmdir(path); /* if it is there */
+	snprintf(path, sizeof(path), "%.4000s/stores", g->dir);
+	(void)rmdir(path); /* unless others are left for another run */
+}
+
+/* ---- the contents ------------------------------------------------------------------- */
+
+static bool room_for_one(const struct place_store *s)
+{
+	struct statvfs v;
+
+	return statvfs(s->m.mnt, &v) == 0 &&
+	       (uint64_t)v.f_bavail * v.f_frsize > s->set->max_bytes * 2;
+}
+
+static bool is_there(const struct place_store *s, unsigned rank)
+{
+	char path[RIG_PATH + 64];
+
+	path_of(s, rank, path);
+	return access(path, F_OK) == 0;
+}
+
+static int write_one(struct place_store *s, struct place_writer *w, unsigned rank)
+{
+	int r;
+
+	rig_say("%s: writing context %u of %u", s->sys->name, rank + 1, s->set->n);
+	r = place_write(w, s->rank[rank], true);
+	if (r == -ENOSPC || r == -EDQUOT)
+		r = 0; /* it is then computed when it is asked for */
+	return r == 0 && rig_interrupted(s->g) ? -EINTR : r;
+}
+
+/* As often as it would have been in so many requests. */
+static void use(const struct place_store *s, unsigned rank, double unit)
+{
+	unsigned n = (unsigned)lround(unit * pow(rank + 1, -s->zipf));
+	char path[RIG_PATH + 64];
+
+	path_of(s, rank, path);
+	for (unsigned i = 0; i < (n ? n : 1); i++) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0)
+			return; /* not there */
+		close(fd);
+	}
+}
+
+static double use_unit(const struct place_store *s)
+{
+	double sum = 0;
+
+	for (unsigned i = 0; i < s->set->n; i++)
+		sum += pow(i + 1, -s->zipf);
+	return s->o->history / sum;
+}
+
+/* All of them, each with its uses at once: what is given up goes by them. */
+static int fill_shedding(struct place_store *s, struct place_writer *w)
+{
+	double unit = use_unit(s);
+	int r = 0;
+
+	for (unsigned i = s->set->n; i-- > 0 && r == 0;) {
+		r = write_one(s, w, i);
+		use(s, i, unit);
+	}
+	return r;
+}
+
+/* What is missing as far as there is room, the most popular first; if not for all, then
+ * also in the place of those that are not popular now. */
+static int fill_up(struct place_store *s, struct place_writer *w)
+{
+	unsigned n = s->set->n, fit = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < n && r == 0; i++)
+		if (!is_there(s, i) && room_for_one(s))
+			r = write_one(s, w, i);
+	for (unsigned i = 0; i < n; i++)
+		fit += is_there(s, i);
+	for (unsigned i = fit; i-- > 0 && fit < n;)
+		use(s, i, 0); /* the last to go */
+	for (unsigned i = fit; i-- > 0 && r == 0;)
+		if (!is_there(s, i))
+			r = write_one(s, w, i);
+	return r;
+}
+
+/* The most popular contexts, as many as fit. */
+static int fill_memory(const struct place_store *s)
+{
+	double each, dram = s->dram * (double)s->set->bytes;
+	unsigned n = s->set->n;
+	char path[RIG_PATH + 64], text[32];
+
+	for (unsigned i = n; i-- > 0;) {
+		path_of(s, i, path);
+		if (access(path, F_OK) < 0)
+			continue;
+		if (setxattr(path, "user.kvcache.move", "dram", 4, 0) < 0 && i > 0)
+			continue; /* no room beside others in use */
+		rig_ask(path, "replica_bytes", text, sizeof(text));
+		each = strtod(text, NULL);
+		if (n == s->set->n && each > 0 && each * n > dram) {
+			n = (unsigned)(dram / each) + 2;
+			i = n < i ? n : i;
+		}
+		if (rig_interrupted(s->g))
+			return -EINTR;
+	}
+	return 0;
+}
+
+int place_store_fill(struct place_store *s)
+{
+	struct place_writer w;
+	double unit = use_unit(s);
+	int r = place_writer_init(&w, s->set, s->sys, s->m.mnt, 0);
+
+	if (r == 0)
+		r = sheds(s) ? fill_shedding(s, &w) : fill_up(s, &w);
+	place_writer_fini(&w);
+	rig_say("%s: history", s->sys->name);
+	for (unsigned i = s->set->n; i-- > 0 && r == 0 && !sheds(s);)
+		use(s, i, unit);
+	if (r == 0 && !plans(s))
+		r = fill_memory(s);
+	return r;
+}
