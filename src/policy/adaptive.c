@@ -269,6 +269,7 @@ static void entry_del(struct adaptive *a, uint32_t slot)
 
 	a->used[ADAPTIVE_DRAM] -= a->e[slot].dram;
 	a->used[ADAPTIVE_SSD] -= a->e[slot].ssd;
+	a->spare -= a->e[slot].spare;
 	for (int t = 0; t < ADAPTIVE_TIERS; t++)
 		adaptive_heap_take(a, (enum adaptive_tier)t, slot);
 	map_del(a, slot);

@@ -111,6 +111,9 @@ void adaptive_gone(struct adaptive *a, uint64_t id);
  * made free, which may be fewer. */
 uint64_t adaptive_room(struct adaptive *a, enum adaptive_tier tier, uint64_t bytes,
 		       uint64_t keep_id, uint64_t now_ns, struct adaptive_moves *m);
+/* Bytes on SSD that adaptive_room could make free at most, of any but @keep_id: for those who want
+ * all that they need or give up nothing. */
+uint64_t adaptive_spare(const struct adaptive *a, uint64_t keep_id);
 /* All at once. -ENOMEM. */
 WUR int adaptive_replan(struct adaptive *a, uint64_t now_ns, struct adaptive_moves *m);
 

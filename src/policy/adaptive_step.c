@@ -95,11 +95,30 @@ bool adaptive_step_down(const struct adaptive *a, const struct adaptive_entry *e
 	return best.pages > 0;
 }
 
+/* What of it on SSD could go, all steps together. */
+static uint32_t spare_of(const struct adaptive *a, const struct adaptive_entry *e)
+{
+	unsigned least = cost_floor(&e->it, NULL) + 1;
+	struct cost_place to = e->it.now;
+
+	if (e->it.flags & (COST_PINNED | COST_BUSY))
+		return 0;
+	if (a->model.params.may_remove)
+		return e->ssd;
+	if (least >= to.stored)
+		return 0;
+	to.stored = (uint8_t)least;
+	return e->ssd - cost_ssd_pages(&e->it, &to);
+}
+
 void adaptive_rekey(struct adaptive *a, uint32_t slot)
 {
 	struct adaptive_entry *e = &a->e[slot];
 	double heat = heat_log(e->it.heat, e->it.heat_ns, a->cfg.half_ns);
 
+	a->spare -= e->spare;
+	e->spare = spare_of(a, e);
+	a->spare += e->spare;
 	for (int t = 0; t < ADAPTIVE_TIERS; t++) {
 		enum adaptive_tier tier = (enum adaptive_tier)t;
 		struct adaptive_step s;
@@ -379,4 +398,11 @@ uint64_t adaptive_room(struct adaptive *a, enum adaptive_tier tier, uint64_t byt
 	return adaptive_squeeze(a, tier, cost_pages(bytes), adaptive_find(a, keep_id), now_ns,
 				tier == ADAPTIVE_DRAM ? ADAPTIVE_DRAM_FULL : ADAPTIVE_SSD_FULL, m) *
 	       COST_PAGE_BYTES;
+}
+
+uint64_t adaptive_spare(const struct adaptive *a, uint64_t keep_id)
+{
+	uint32_t keep = adaptive_find(a, keep_id);
+
+	return (a->spare - (keep == ADAPTIVE_NO_POS ? 0 : a->e[keep].spare)) * COST_PAGE_BYTES;
 }

@@ -9,6 +9,7 @@
 struct adaptive_entry {
 	struct cost_item it;          /* it.now: where it is */
 	uint32_t dram, ssd;           /* pages there */
+	uint32_t spare;               /* of those on SSD, what could go */
 	uint32_t pos[ADAPTIVE_TIERS]; /* in the heaps; ADAPTIVE_NO_POS: nothing to give */
 	double key[ADAPTIVE_TIERS]; /* log2 of what the next step down loses per page, at time 0 */
 	uint32_t move;              /* its move of this call, if that is of this id */
@@ -30,6 +31,7 @@ struct adaptive {
 	uint32_t map_mask;
 	struct adaptive_heap heap[ADAPTIVE_TIERS];
 	uint64_t used[ADAPTIVE_TIERS]; /* pages */
+	uint64_t spare;                /* pages: sum of the entries' */
 	double price[ADAPTIVE_TIERS];  /* per page, at price_ns */
 	uint64_t price_ns;
 	double tokens; /* pages that may still be moved; below 0: debt */

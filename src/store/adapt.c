@@ -380,10 +380,25 @@ bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 	return budget_free(&st->dram) >= bytes;
 }
 
-bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino)
+/* Could that be made free at all? Not known while it is being planned. */
+static bool room_ssd_exists(struct store *st, uint64_t bytes, uint64_t keep_ino)
+{
+	struct adapt *ad = st->adapt;
+	uint64_t spare;
+
+	if (!table_try(ad))
+		return false;
+	spare = adaptive_spare(ad->a, keep_ino);
+	lock_release(&ad->lock);
+	return space_free(st) >= bytes || bytes - space_free(st) <= spare;
+}
+
+bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none)
 {
 	struct adapt *ad = st->adapt;
 
+	if (ad && all_or_none && !room_ssd_exists(st, bytes, keep_ino))
+		return false;
 	for (int i = 0; ad && i < ROUNDS && space_free(st) < bytes; i++)
 		if (!give_up(ad, ADAPTIVE_SSD, bytes - space_free(st), keep_ino))
 			break;

@@ -48,7 +48,8 @@ enum cost_packing adapt_packing(const struct replica *r);
 /* Tries to make @bytes free by giving up what loses least; false: the caller has to find
  * other ways, which includes that the table is being planned just now. */
 bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
-bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino);
+/* @all_or_none: nothing goes when all that may go would not do. */
+bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none);
 
 /* utility and reason; with @text, which takes longer, why. */
 void adapt_info(struct store *st, uint64_t ino, bool text, struct ctx_info *ret);

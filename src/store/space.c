@@ -192,7 +192,7 @@ static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
 	if ((st->cfg.full != FULL_EVICT && !st->adapt) || bytes > usable(st))
 		return false;
 	lock_acquire(&st->evict_lock);
-	ok = space_free(st) >= bytes || adapt_room_ssd(st, bytes, keep_ino) ||
+	ok = space_free(st) >= bytes || adapt_room_ssd(st, bytes, keep_ino, true) ||
 	     (st->cfg.full == FULL_EVICT && evict_for(st, bytes, keep_ino, true));
 	lock_release(&st->evict_lock);
 	return ok;
@@ -203,7 +203,8 @@ void space_trim(struct store *st, uint64_t bytes)
 	if (st->cfg.full != FULL_EVICT && !st->adapt)
 		return;
 	lock_acquire(&st->evict_lock);
-	if (space_free(st) < bytes && !adapt_room_ssd(st, bytes, 0) && st->cfg.full == FULL_EVICT)
+	if (space_free(st) < bytes && !adapt_room_ssd(st, bytes, 0, false) &&
+	    st->cfg.full == FULL_EVICT)
 		evict_for(st, bytes, 0, false);
 	lock_release(&st->evict_lock);
 }

@@ -433,6 +433,26 @@ Test(policy_adaptive, storage_pressure_drops_layers_before_files_and_spares_pins
 	rig_destroy(g);
 }
 
+Test(policy_adaptive, spare_is_what_pressure_can_free)
+{
+	uint64_t seed = 21;
+
+	for (unsigned i = 0; i < 40; i++) {
+		struct rig *g = rig_create(20000, 1u << 24, 0.1, i % 2);
+		uint64_t spare;
+
+		fill_rig(g, &mixed, 60, &seed);
+		adaptive_busy(g->a, 7, true);
+		adaptive_gone(g->a, 60);
+		spare = adaptive_spare(g->a, 9);
+		cr_assert_gt(spare, 0);
+		cr_assert_eq(adaptive_room(g->a, ADAPTIVE_SSD, 1ull << 40, 9, g->now_ns, &g->m),
+			     spare);
+		cr_assert_eq(adaptive_spare(g->a, 9), 0);
+		rig_destroy(g);
+	}
+}
+
 Test(policy_adaptive, budgets_that_shrink_are_kept_at_once)
 {
 	struct rig *g = rig_create(100000, 1000000, 0.25, false);
