@@ -49,7 +49,8 @@ static const char *state_name(enum ctx_state s)
 void contexts_head(struct sbuf *out)
 {
 	sbuf_adds(out, "#state\ttier\tpinned\tdamaged\tlogical\tstored\treplica\tcopy\thits\t"
-		       "frequency\tquality\topens\tcodec\tlayout\tutility\treason\tpath\n");
+		       "frequency\tquality\topens\tcodec\tlayout\tlevel\tlayers\testimate\tutility\t"
+		       "reason\tpath\n");
 }
 
 /* @s without what would break the table: tab, newline, backslash as \ooo. */
@@ -79,10 +80,15 @@ void contexts_line(const char *path, const struct ctx_info *i, struct sbuf *out)
 	add_field(out, *i->codec ? i->codec : "-");
 	sbuf_adds(out, "\t");
 	add_field(out, *i->layout ? i->layout : "-");
-	if (i->has_utility)
-		sbuf_addf(out, "\t%.4g\t", i->utility);
+	if (i->planned && i->plan_level + 1 < i->plan_layers)
+		sbuf_addf(out, "\t%u", i->plan_level);
 	else
-		sbuf_adds(out, "\t-\t");
+		sbuf_adds(out, i->planned ? "\texact" : "\t-");
+	if (i->planned)
+		sbuf_addf(out, "\t%u/%u/%u\t%.4g\t%.4g\t", i->plan_dram, i->plan_stored,
+			  i->plan_layers, i->estimate, i->utility);
+	else
+		sbuf_adds(out, "\t-\t-\t-\t");
 	add_field(out, *i->reason ? i->reason : "-");
 	sbuf_adds(out, "\t");
 	add_field(out, path);

@@ -128,9 +128,9 @@ static int show_info(const struct ctx_info *i, int id, struct sbuf *out)
 	case KVCACHEFS_XATTR_ID_REASON:
 		return show_text(i->reason, out);
 	case KVCACHEFS_XATTR_ID_UTILITY:
-		if (i->has_utility)
+		if (i->planned)
 			sbuf_addf(out, "%.6g", i->utility);
-		return i->has_utility ? 0 : -ENODATA;
+		return i->planned ? 0 : -ENODATA;
 	case KVCACHEFS_XATTR_ID_WHY:
 		return show_text(i->why, out);
 	case KVCACHEFS_XATTR_ID_DAMAGED:

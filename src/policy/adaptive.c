@@ -299,9 +299,40 @@ int adaptive_put(struct adaptive *a, const struct cost_item *it)
 						      .pos = { ADAPTIVE_NO_POS, ADAPTIVE_NO_POS } };
 		map_add(a, it->id, slot);
 	}
+	i.flags |= a->e[slot].it.flags & COST_HAND; /* until it is used */
 	a->e[slot].it = i;
 	adaptive_apply(a, slot, &i.now);
 	return 0;
+}
+
+void adaptive_by_hand(struct adaptive *a, uint64_t id)
+{
+	uint32_t slot = adaptive_find(a, id);
+
+	if (slot != ADAPTIVE_NO_POS)
+		a->e[slot].it.flags |= COST_HAND;
+}
+
+bool adaptive_last(const struct adaptive *a, uint64_t id, struct adaptive_move *ret)
+{
+	uint32_t slot = adaptive_find(a, id);
+	const struct adaptive_last *l;
+
+	if (slot == ADAPTIVE_NO_POS)
+		return false;
+	l = &a->e[slot].last;
+	*ret = (struct adaptive_move){ .id = id,
+				       .from = cost_unpack_place(l->from),
+				       .to = cost_unpack_place(l->to),
+				       .reason = (enum adaptive_reason)l->reason,
+				       .heat = l->heat,
+				       .delay_from_s = l->delay_from_s,
+				       .delay_to_s = l->delay_to_s,
+				       .quality_from = l->quality_from,
+				       .quality_to = l->quality_to,
+				       .gain = l->gain,
+				       .price = l->price };
+	return true;
 }
 
 void adaptive_gone(struct adaptive *a, uint64_t id)

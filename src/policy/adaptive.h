@@ -22,7 +22,7 @@
  * far as pins and uses allow).
  *
  * No I/O, no clock, no threads: times come in (CLOCK_REALTIME, ns), one caller at a time. Memory by
- * mem_*: 200-odd bytes per context, and while adaptive_replan() runs some 300 more.
+ * mem_*: 250 bytes per context, and while adaptive_replan() runs some 300 more.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,7 +42,7 @@ struct adaptive_config {
 
 /* X(id, name, sentence: why) */
 #define ADAPTIVE_REASONS(X)                                                                \
-	X(NONE, "none", "it was not moved")                                                \
+	X(NONE, "found", "it is as it was found")                                          \
 	X(ROOM, "room", "there was free memory for it")                                    \
 	X(EARNS, "earns", "it earns more there than what made way for it")                 \
 	X(MADE_WAY, "made-way", "something else earns more in its room")                   \
@@ -103,6 +103,9 @@ bool adaptive_hit(struct adaptive *a, uint64_t id, uint64_t now_ns, struct adapt
 void adaptive_busy(struct adaptive *a, uint64_t id, bool busy);
 /* Where it is really, when a move was not carried out or something else moved it. */
 void adaptive_placed(struct adaptive *a, uint64_t id, const struct cost_place *p);
+/* It is being put somewhere by hand: it gets no more of memory than that until it is used, and may
+ * lose it to others. */
+void adaptive_by_hand(struct adaptive *a, uint64_t id);
 /* It is no more. */
 void adaptive_gone(struct adaptive *a, uint64_t id);
 
@@ -131,6 +134,8 @@ struct adaptive_stats {
 };
 void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret);
 
+/* What was last decided for it; reason NONE: nothing yet. Of pages nothing is known. False: unknown. */
+bool adaptive_last(const struct adaptive *a, uint64_t id, struct adaptive_move *ret);
 /* "made-way" */
 const char *adaptive_reason_name(enum adaptive_reason r);
 /* One sentence, with the numbers. */

@@ -157,6 +157,20 @@ bool adaptive_may_move(const struct adaptive *a, const struct adaptive_moves *m)
 	return m->n < m->max && (a->cfg.moves_Bps == 0 || a->tokens > 0);
 }
 
+static void remember(struct adaptive_entry *e, const struct adaptive_move *v)
+{
+	e->last = (struct adaptive_last){ .from = cost_pack_place(&v->from),
+					  .to = cost_pack_place(&v->to),
+					  .heat = v->heat,
+					  .delay_from_s = v->delay_from_s,
+					  .delay_to_s = v->delay_to_s,
+					  .quality_from = v->quality_from,
+					  .quality_to = v->quality_to,
+					  .gain = v->gain,
+					  .price = v->price,
+					  .reason = (uint8_t)v->reason };
+}
+
 void adaptive_emit(struct adaptive *a, uint32_t slot, const struct cost_place *to,
 		   enum adaptive_reason why, double heat, double price, struct adaptive_moves *m)
 {
@@ -190,6 +204,7 @@ void adaptive_emit(struct adaptive *a, uint32_t slot, const struct cost_place *t
 	v->delay_to_s = (float)cost_delay(&a->model, it, to);
 	v->quality_to = (float)cost_quality(it, to);
 	a->tokens -= work;
+	remember(e, v);
 	adaptive_apply(a, slot, to);
 }
 
@@ -366,6 +381,7 @@ int adaptive_arrive(struct adaptive *a, const struct cost_item *it, uint64_t now
 	r = adaptive_put(a, &i);
 	if (r < 0)
 		return r;
+	a->e[adaptive_find(a, i.id)].it.flags &= (uint8_t)~COST_HAND; /* its content is another */
 	adaptive_tick(a, now_ns);
 	keep_budgets(a, now_ns, m);
 	improve(a, adaptive_find(a, i.id), now_ns, m);
@@ -381,6 +397,7 @@ bool adaptive_hit(struct adaptive *a, uint64_t id, uint64_t now_ns, struct adapt
 	if (slot == ADAPTIVE_NO_POS)
 		return false;
 	it = &a->e[slot].it;
+	it->flags &= (uint8_t)~COST_HAND;
 	it->heat = heat_hit(it->heat, it->heat_ns, now_ns, a->cfg.half_ns);
 	if (now_ns > it->heat_ns)
 		it->heat_ns = now_ns;

@@ -36,7 +36,7 @@ void adaptive_why(const struct adaptive_move *m, struct sbuf *out)
 	if (m->to.stored == 0) {
 		sbuf_addf(out, "Removed");
 	} else {
-		sbuf_addf(out, "Now ");
+		sbuf_addf(out, "Last move, to ");
 		add_place(out, &m->to);
 	}
 	sbuf_addf(out, ": %s. At %.3g expected hits, each takes %.3g s instead of %.3g",
@@ -125,6 +125,8 @@ bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, st
 		sbuf_addf(out, " It is pinned, so it stays on storage as it is.");
 	else if (e->it.flags & COST_VETO)
 		sbuf_addf(out, " It must stay exact.");
+	if (e->it.flags & COST_HAND)
+		sbuf_addf(out, " It was put there by hand, and stays until it is read.");
 	explain_more(a, e, heat, price, out);
 	return true;
 }

@@ -6,6 +6,13 @@
 
 #define ADAPTIVE_NO_POS UINT32_MAX
 
+/* A move, without what the entry knows. */
+struct adaptive_last {
+	uint32_t from, to; /* cost_pack_place */
+	float heat, delay_from_s, delay_to_s, quality_from, quality_to, gain, price;
+	uint8_t reason; /* enum adaptive_reason; NONE: not moved yet */
+};
+
 struct adaptive_entry {
 	struct cost_item it;          /* it.now: where it is */
 	uint32_t dram, ssd;           /* pages there */
@@ -13,6 +20,7 @@ struct adaptive_entry {
 	uint32_t pos[ADAPTIVE_TIERS]; /* in the heaps; ADAPTIVE_NO_POS: nothing to give */
 	double key[ADAPTIVE_TIERS]; /* log2 of what the next step down loses per page, at time 0 */
 	uint32_t move;              /* its move of this call, if that is of this id */
+	struct adaptive_last last;
 };
 
 struct adaptive_heap {

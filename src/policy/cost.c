@@ -356,6 +356,7 @@ static void row_make(struct making *k, unsigned stored, unsigned level)
 	const struct cost_item *it = k->it;
 	struct cost_place p = { .stored = (uint8_t)stored, .level = (uint8_t)level };
 	bool copy_stays = (it->flags & COST_BUSY) && it->now.copy;
+	unsigned most = it->flags & COST_HAND ? 0 : level + 1;
 	uint32_t ssd = k->upto[stored], all = k->upto[level + 1];
 
 	k->n_row = 0;
@@ -363,7 +364,7 @@ static void row_make(struct making *k, unsigned stored, unsigned level)
 		uint32_t base = pack == COST_PACK_DRAM ? it->base_pages : it->layer_pages[0];
 
 		p.packing = (uint8_t)pack;
-		for (unsigned d = pack == COST_PACK_SSD ? 0 : 1; d <= level + 1; d++) {
+		for (unsigned d = pack == COST_PACK_SSD ? 0 : 1; d <= most; d++) {
 			uint32_t dram = d ? base + k->upto[d] - it->layer_pages[0] : 0;
 			float move = k->margin > 0 ? replica_taken(m, it, d, pack).s : 0;
 
@@ -372,6 +373,8 @@ static void row_make(struct making *k, unsigned stored, unsigned level)
 				&p);
 		}
 	}
+	if ((it->flags & COST_HAND) && !copy_stays)
+		return;
 	p = (struct cost_place){ .stored = (uint8_t)stored, .level = (uint8_t)level, .copy = 1 };
 	row_add(k, copied(m, it), k->margin > 0 ? copy_taken(m, it, level).s : 0, ssd,
 		it->decoded_pages, &p);

@@ -79,6 +79,7 @@ enum {
 	COST_PINNED = 1, /* stays on SSD as it is */
 	COST_VETO = 2,   /* must be exact, whatever the floor says */
 	COST_BUSY = 4,   /* in use: level, layers on SSD and a copy stay */
+	COST_HAND = 8,   /* put where it is by hand: gets no more and no other form of memory */
 };
 
 struct cost_item {

@@ -94,6 +94,14 @@ void adapt_moved(struct ctx *c)
 	event_put(c->st->adapt, &e);
 }
 
+void adapt_by_hand(struct store *st, uint64_t ino)
+{
+	struct adapt_event e = { .kind = ADAPT_HAND, .it.id = ino };
+
+	if (st->adapt)
+		event_put(st->adapt, &e);
+}
+
 void adapt_dropped(struct store *st, uint64_t ino, unsigned stored)
 {
 	struct adapt_event e = { .kind = ADAPT_DROPPED, .it.id = ino };
@@ -159,6 +167,9 @@ static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive
 	case ADAPT_MOVED:
 		merge(ad->a, id, &e->it.now, false);
 		break;
+	case ADAPT_HAND:
+		adaptive_by_hand(ad->a, id);
+		break;
 	case ADAPT_DROPPED:
 		merge(ad->a, id, &e->it.now, true);
 		break;
@@ -170,12 +181,8 @@ static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive
 
 static void carry_out(struct adapt *ad, const struct adaptive_moves *m)
 {
-	for (unsigned i = 0; i < m->n; i++) {
-		lock_acquire(&ad->q_lock);
-		ad->recent[m->v[i].id % ADAPT_RECENT] = m->v[i];
-		lock_release(&ad->q_lock);
+	for (unsigned i = 0; i < m->n; i++)
 		adapt_carry_out(ad, &m->v[i]);
-	}
 }
 
 /* ---- rates and budgets ----------------------------------------------------------- */

@@ -34,6 +34,8 @@ void adapt_sealed(struct ctx *c, struct node *n);
 void adapt_used(struct ctx *c, bool last);
 /* Something of it came to memory or went. No lock of it held. */
 void adapt_moved(struct ctx *c);
+/* It is about to be brought somewhere because somebody says so. */
+void adapt_by_hand(struct store *st, uint64_t ino);
 /* It has so many layers from now on. */
 void adapt_dropped(struct store *st, uint64_t ino, unsigned stored);
 void adapt_gone(struct store *st, uint64_t ino);

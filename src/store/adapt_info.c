@@ -5,15 +5,18 @@
 #include "base/clock.h"
 #include "store/adapt_types.h"
 
-static bool last_move(struct adapt *ad, uint64_t ino, struct adaptive_move *ret)
+/* Where it is and what that gives; why it is there, unless nothing was decided yet. */
+static void explain(struct adapt *ad, uint64_t ino, uint64_t now, struct sbuf *out)
+	REQUIRES(ad->lock)
 {
-	bool known;
+	struct adaptive_move m;
 
-	lock_acquire(&ad->q_lock);
-	*ret = ad->recent[ino % ADAPT_RECENT];
-	known = ret->id == ino && ret->reason != ADAPTIVE_NONE;
-	lock_release(&ad->q_lock);
-	return known;
+	(void)adaptive_explain(ad->a, ino, now, out); /* it is known */
+	sbuf_adds(out, " ");
+	if (adaptive_last(ad->a, ino, &m) && m.reason != ADAPTIVE_NONE)
+		adaptive_why(&m, out);
+	else
+		sbuf_adds(out, "It is where it was found: nothing was decided since.");
 }
 
 void adapt_info(struct store *st, uint64_t ino, bool text, struct ctx_info *ret)
@@ -26,19 +29,20 @@ void adapt_info(struct store *st, uint64_t ino, bool text, struct ctx_info *ret)
 
 	if (!ad)
 		return;
-	if (last_move(ad, ino, &m)) {
-		snprintf(ret->reason, sizeof(ret->reason), "%s", adaptive_reason_name(m.reason));
-		if (text)
-			adaptive_why(&m, &why);
-	}
 	lock_acquire(&ad->lock);
-	if (adaptive_get(ad->a, ino, now, &it)) {
-		ret->has_utility = true;
+	if (adaptive_get(ad->a, ino, now, &it) && adaptive_last(ad->a, ino, &m)) {
+		ret->planned = true;
 		ret->utility = it.heat * cost_value(adaptive_model(ad->a), &it, &it.now);
-		if (why.len)
-			sbuf_adds(&why, " ");
+		ret->estimate = it.quality[it.now.level];
+		ret->plan_level = it.now.level;
+		ret->plan_dram = it.now.dram;
+		ret->plan_stored = it.now.stored;
+		ret->plan_layers = it.levels;
+		if (!*ret->reason)
+			snprintf(ret->reason, sizeof(ret->reason), "%s",
+				 adaptive_reason_name(m.reason));
 		if (text)
-			(void)adaptive_explain(ad->a, ino, now, &why); /* it is known */
+			explain(ad, ino, now, &why);
 	}
 	lock_release(&ad->lock);
 	snprintf(ret->why, sizeof(ret->why), "%s", why.s && !why.failed ? why.s : "");

@@ -45,12 +45,13 @@ static void trim(struct ctx *c, unsigned n)
 	ctx_cooled(c);
 }
 
-static void down_dram(struct ctx *c, const struct cost_place *to)
+static void down_dram(struct ctx *c, const struct cost_place *to, enum adaptive_reason why)
 {
 	if (to->dram == 0 || !to->copy)
 		space_drop_dram(c, to->dram == 0, !to->copy);
 	if (to->dram > 0)
 		trim(c, to->dram);
+	ctx_reason(c, adaptive_reason_name(why));
 }
 
 static int down_layers(struct store *st, const struct adaptive_move *m)
@@ -93,6 +94,8 @@ struct job {
 	struct ctx *c;     /* one reference */
 	struct node *node; /* one reference */
 	struct cost_place to;
+	enum adaptive_reason why;
+	unsigned by_hand; /* of the context, when it began */
 };
 
 /* How fast its readers will get it. */
@@ -118,12 +121,14 @@ static void time_copy(struct ctx *c)
 	copy_put(copy);
 }
 
-static bool opened(struct ctx *c)
+/* Somebody opened it or brings it elsewhere. */
+static bool overtaken(const struct job *j)
 {
+	struct ctx *c = j->c;
 	bool yes;
 
 	lock_acquire(&c->lock);
-	yes = c->opens > 0;
+	yes = c->opens > 0 || c->by_hand != j->by_hand;
 	lock_release(&c->lock);
 	return yes;
 }
@@ -146,10 +151,23 @@ static int begin(struct job *j)
 	return r;
 }
 
+/* What came to memory while it was sent away by hand goes again. */
+static void undo(struct job *j)
+{
+	struct ctx *c = j->c;
+	bool away;
+
+	lock_acquire(&c->lock);
+	away = c->by_hand != j->by_hand && c->sent_away && c->opens == 0;
+	lock_release(&c->lock);
+	if (away)
+		space_drop_dram(c, true, true);
+}
+
 static void up(struct job *j)
 {
 	struct ctx *c = j->c;
-	int r = opened(c) ? -KVFS_ECANCELED : begin(j);
+	int r = overtaken(j) ? -KVFS_ECANCELED : begin(j);
 
 	if (r == 0 && !j->to.copy)
 		space_drop_dram(c, false, true);
@@ -158,7 +176,7 @@ static void up(struct job *j)
 	/* from the replica, if both fit for so long */
 	if (r == 0 && j->to.dram == 0 && budget_free(&c->st->dram) < c->size)
 		space_drop_dram(c, true, false);
-	if (r == 0 && j->to.copy && !opened(c)) {
+	if (r == 0 && j->to.copy && !overtaken(j)) {
 		gate_enter(&c->gate, false);
 		r = move_copy(c, NULL);
 		gate_leave(&c->gate, false);
@@ -167,6 +185,9 @@ static void up(struct job *j)
 	}
 	if (r == 0 && j->to.dram == 0)
 		space_drop_dram(c, true, false);
+	if (r == 0)
+		ctx_reason(c, adaptive_reason_name(j->why));
+	undo(j);
 	err_ignore(damage_found(c, j->node, r)); /* else it stays where it is */
 }
 
@@ -190,6 +211,7 @@ static void job_run(struct work *w)
 static int up_later(struct store *st, struct ctx *c, const struct adaptive_move *m)
 {
 	struct node *n = node_find(st->nodes, m->id);
+	unsigned by_hand;
 	struct job *j;
 	bool go;
 
@@ -201,6 +223,7 @@ static int up_later(struct store *st, struct ctx *c, const struct adaptive_move 
 	go = !c->working && !c->opens && !atomic_load(&st->stopping) &&
 	     atomic_load(&st->moves) < JOBS_MAX;
 	c->working += go;
+	by_hand = c->by_hand;
 	lock_release(&c->lock);
 	j = go ? mem_zalloc(sizeof(*j)) : NULL;
 	if (!j) {
@@ -212,6 +235,8 @@ static int up_later(struct store *st, struct ctx *c, const struct adaptive_move 
 	j->c = c;
 	j->node = n;
 	j->to = m->to;
+	j->why = m->reason;
+	j->by_hand = by_hand;
 	j->work.run = job_run;
 	list_init(&j->work.link);
 	ctx_ref(c);
@@ -244,7 +269,7 @@ void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m)
 	if (work && is_up(&now, &m->to))
 		r = up_later(st, c, m);
 	else
-		down_dram(c, &m->to);
+		down_dram(c, &m->to, m->reason);
 	if (r < 0 || !work)
 		adapt_moved(c);
 	ctx_put(c);

@@ -5,10 +5,10 @@
 #include "policy/adaptive.h"
 #include "store/adapt.h"
 
-#define ADAPT_RECENT 1024u
 #define ADAPT_MOVES_MAX 256u
 
-enum adapt_kind { ADAPT_SEEN, ADAPT_SEALED, ADAPT_USED, ADAPT_MOVED, ADAPT_DROPPED, ADAPT_GONE };
+enum adapt_kind { ADAPT_SEEN, ADAPT_SEALED, ADAPT_USED, ADAPT_MOVED, ADAPT_HAND, ADAPT_DROPPED,
+		  ADAPT_GONE };
 
 struct adapt_event {
 	struct list link;
@@ -31,7 +31,6 @@ struct adapt {
 	unsigned n_queue GUARDED;        /* q_lock */
 	bool stop GUARDED, limits GUARDED, walk GUARDED; /* q_lock */
 	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
-	struct adaptive_move recent[ADAPT_RECENT] GUARDED; /* q_lock: by id */
 
 	/* the thread's own */
 	struct adaptive_move *moves; /* owned */

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "policy/policy.h"
-#include "base/clock.h"
 #include "store/adapt.h"
 #include "store/level.h"
 #include "store/seal.h"
@@ -509,7 +509,12 @@ int store_move(struct store *st, struct node *n, enum place where)
 	r = ctx_get(st, node_ino(n), true, &c);
 	if (r < 0)
 		return r;
-	ctx_work_begin(c);
+	adapt_by_hand(st, c->ino);
+	lock_acquire(&c->lock);
+	c->by_hand++;
+	c->sent_away = where == PLACE_SSD;
+	c->working++;
+	lock_release(&c->lock);
 	if (where == PLACE_SSD) {
 		space_drop_dram(c, true, true);
 	} else {

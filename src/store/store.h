@@ -239,8 +239,11 @@ struct ctx_info {
 	uint64_t opens;
 	uint64_t ino;
 	char reason[64];       /* of the last move, or why it stays plain */
-	bool has_utility;      /* by a policy that plans */
+	bool planned;          /* the rest is by a policy that plans */
 	double utility;        /* seconds: reads expected x (alpha x quality - delay) */
+	double estimate;       /* quality of a read at ... */
+	unsigned plan_level;   /* ... the level that the next open gets */
+	unsigned plan_dram, plan_stored, plan_layers; /* layers in memory, on SSD, made */
 	char why[1024];        /* that policy's sentences; "" in lists */
 };
 WUR int store_info(struct store *st, struct node *n, struct ctx_info *ret);

@@ -30,6 +30,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/adapt.h"
 #include "store/grant.h"
 #include "store/level.h"
 #include "store/record.h"
@@ -296,6 +297,7 @@ static void take_over(struct thin *s, const struct kvfs_record *rec)
 	lock_release(&c->lock);
 	space_drop_dram(c, true, true);
 	ctx_account(c, &s->sb);
+	adapt_seen(c, s->node); /* seal_finish() may be long in coming */
 	err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* nothing to do about it */
 }
 

@@ -44,9 +44,9 @@ export KVCACHEFS_FAKE_CONTEXTS=1000000
 mount_fs -o allow_other
 head -c 100 "$MNT/.kvcachefs/contexts" >/dev/null
 expect_eq "$(wc -l <"$MNT/.kvcachefs/contexts")" 1000001 lines
-expect_eq "$(tail -n 1 "$MNT/.kvcachefs/contexts" | cut -f15)" 'made/up\011999999.bin'
+expect_eq "$(tail -n 1 "$MNT/.kvcachefs/contexts" | cut -f20)" 'made/up\011999999.bin'
 expect_between "$(awk '/VmHWM/ { print $2 }' "/proc/$FS_PID/status")" 0 $most_kb "peak kB"
-expect_eq "$(head -n 2 "$MNT/.kvcachefs/contexts" | tail -n 1 | cut -f15)" 'made/up\0110.bin'
+expect_eq "$(head -n 2 "$MNT/.kvcachefs/contexts" | tail -n 1 | cut -f20)" 'made/up\0110.bin'
 exec 7<"$MNT/.kvcachefs/contexts"
 read -r -u 7 line
 kill -TERM "$FS_PID" # with the listing and its producer alive

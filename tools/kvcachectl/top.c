@@ -72,13 +72,13 @@ static void keep_row(struct view *v, const struct row *r)
 /* The columns of contexts(5) that are shown; the path is the last field. */
 static void parse_row(struct view *v, char *line)
 {
-	char *field[17], *save = NULL;
+	char *field[20], *save = NULL;
 	struct row r;
 	int n = 0;
 
-	for (char *f = strtok_r(line, "\t", &save); f && n < 17; f = strtok_r(NULL, "\t", &save))
+	for (char *f = strtok_r(line, "\t", &save); f && n < 20; f = strtok_r(NULL, "\t", &save))
 		field[n++] = f;
-	if (n != 17)
+	if (n != 20)
 		return;
 	memset(&r, 0, sizeof(r));
 	snprintf(r.state, sizeof(r.state), "%s", field[0]);
@@ -89,7 +89,7 @@ static void parse_row(struct view *v, char *line)
 	r.stored = strtoull(field[5], NULL, 10);
 	r.hits = strtoull(field[8], NULL, 10);
 	r.frequency = strtod(field[9], NULL);
-	snprintf(r.path, sizeof(r.path), "%.255s", field[16]);
+	snprintf(r.path, sizeof(r.path), "%.255s", field[19]);
 	v->contexts++;
 	keep_row(v, &r);
 }
