@@ -23,11 +23,13 @@
 void seal_enc_count(struct seal_enc *e, uint64_t bytes)
 {
 	struct budget *b = &e->st->dram;
+	int r = budget_take(b, BUDGET_BUFFER, bytes);
 
-	if (budget_take(b, BUDGET_BUFFER, bytes) < 0) {
-		(void)space_dram(e->st, bytes, NULL); /* as far as it goes */
+	/* others may be faster to take what was made free */
+	for (int i = 0; i < 8 && r < 0 && space_dram(e->st, bytes, NULL); i++)
+		r = budget_take(b, BUDGET_BUFFER, bytes);
+	if (r < 0)
 		budget_force(b, BUDGET_BUFFER, bytes);
-	}
 	e->counted += bytes;
 }
 

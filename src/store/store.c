@@ -207,6 +207,8 @@ static void *tick_thread(void *arg)
 		lock_release(&st->tick_lock);
 		poll_writers(st);
 		trace_flush(st);
+		if (budget_used(&st->dram) > budget_limit(&st->dram)) /* by force */
+			(void)space_dram(st, 1, NULL); /* as far as it goes */
 		if (++beats % 10 == 0 || meta_wants_flush(st->meta))
 			err_ignore(meta_flush(st->meta, false)); /* rebuildable; marked unclean */
 		lock_acquire(&st->tick_lock);
