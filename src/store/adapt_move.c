@@ -151,17 +151,18 @@ static int begin(struct job *j)
 	return r;
 }
 
-/* What came to memory while it was sent away by hand goes again. */
+/* What came to memory while it was brought elsewhere by hand goes again. */
 static void undo(struct job *j)
 {
 	struct ctx *c = j->c;
-	bool away;
+	enum place where = PLACE_COPY;
 
 	lock_acquire(&c->lock);
-	away = c->by_hand != j->by_hand && c->sent_away && c->opens == 0;
+	if (c->by_hand != j->by_hand && c->opens == 0)
+		where = c->hand_place;
 	lock_release(&c->lock);
-	if (away)
-		space_drop_dram(c, true, true);
+	if (where != PLACE_COPY)
+		space_drop_dram(c, where == PLACE_SSD, true);
 }
 
 static void up(struct job *j)

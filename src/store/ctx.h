@@ -84,7 +84,7 @@ struct ctx {
 	bool queued GUARDED;          /* in the seal queue */
 	bool dirty GUARDED;           /* written since it was last examined by the sealer */
 	unsigned by_hand GUARDED;     /* how often somebody had it brought somewhere */
-	bool sent_away GUARDED;       /* out of memory, the last time */
+	enum place hand_place GUARDED; /* the last time */
 	unsigned working GUARDED;     /* movers and scrubs that pass the gate again and again */
 	bool lost GUARDED;            /* a write or fsync failed: fsync says EIO until O_TRUNC */
 	bool lost_held GUARDED;       /* a reference that goes with lost: see ctx_lose */

@@ -512,7 +512,7 @@ int store_move(struct store *st, struct node *n, enum place where)
 	adapt_by_hand(st, c->ino);
 	lock_acquire(&c->lock);
 	c->by_hand++;
-	c->sent_away = where == PLACE_SSD;
+	c->hand_place = where;
 	c->working++;
 	lock_release(&c->lock);
 	if (where == PLACE_SSD) {
@@ -521,6 +521,8 @@ int store_move(struct store *st, struct node *n, enum place where)
 		r = load_sealed(c, n);
 		if (r == 0 && where == PLACE_DRAM)
 			r = move_replica(c);
+		if (r == 0 && where == PLACE_DRAM)
+			space_drop_dram(c, false, true);
 		if (r == 0 && where == PLACE_COPY) {
 			gate_enter(&c->gate, false);
 			r = move_copy(c, NULL);

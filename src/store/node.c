@@ -367,9 +367,14 @@ struct node *node_trash(struct node_table *t)
 	return t->trash;
 }
 
-uint64_t node_count(const struct node_table *t)
+uint64_t node_count(struct node_table *t)
 {
-	return t->count;
+	uint64_t n;
+
+	lock_acquire(&t->lock);
+	n = t->count;
+	lock_release(&t->lock);
+	return n;
 }
 
 static int make_fixed(struct node_table *t, int fd, struct node **ret)

@@ -42,7 +42,7 @@ void node_table_destroy(struct node_table *t); /* NULL ok */
 struct node *node_root(struct node_table *t);
 /* The directory of names taken away (STORE/trash); never shown to the kernel. */
 struct node *node_trash(struct node_table *t);
-uint64_t node_count(const struct node_table *t);
+uint64_t node_count(struct node_table *t);
 
 /* One lookup reference on the node of inode @ino, made if new. An existing
  * node takes over the name given. -ENOMEM. */

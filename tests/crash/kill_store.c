@@ -5,7 +5,8 @@
  * dies there. The store is opened again (recovery), every file is compared with
  * what the model allows, and nothing may be left over: no object that no record
  * refers to, nothing in trash/. Then the same with the point failing (EIO,
- * ENOSPC) instead of killing: the operation may fail, but never content.
+ * ENOSPC) instead of killing: the operation may fail, but never content. Second passings are
+ * met under policy=adaptive, whose thread moves things meanwhile.
  *
  *   kill_store              all points, some passings
  *   kill_store --all        all points, all passings (minutes)
@@ -29,11 +30,11 @@
 
 #define POINTS_MAX 128
 
-static struct store *open_store(const char *path)
+static struct store *open_as(const char *path, const char *policy)
 {
 	struct store_config cfg = { .path = path, .dram_bytes = 96u << 20, .ssd_bytes = 1u << 30,
 				    .settle_ns = 3600000ull * 1000000000u, .quality = 1,
-				    .policy = "lru", .threads = 2 };
+				    .policy = policy, .threads = 2 };
 	struct sbuf why = SBUF_INIT;
 	struct store *st;
 	int r = store_open(&cfg, &st, &why);
@@ -47,6 +48,11 @@ static struct store *open_store(const char *path)
 	return st;
 }
 
+static struct store *open_store(const char *path)
+{
+	return open_as(path, "lru");
+}
+
 /* Progress of the child: bytes in a file that survives it. 2i+1: step i begun,
  * 2i+2: done with success. A failed step leaves 2i+1 and stops. */
 static void note(int fd, unsigned v)
@@ -55,9 +61,10 @@ static void note(int fd, unsigned v)
 }
 
 /* In a fresh process: the injection points read their environment once. */
-static void child(const char *store, int progress, bool faulty)
+static void child(const char *store, int progress, const char *fault)
 {
-	struct store *st = open_store(store);
+	bool faulty = *fault, second = strstr(fault, ":2=");
+	struct store *st = open_as(store, second ? "adaptive" : "lru");
 	unsigned i;
 
 	for (i = 0; i < model_n_steps; i++) {
@@ -260,7 +267,7 @@ static int one(const char *fault, const char *list)
 			setenv("KVCACHEFS_FAULT", fault, 1);
 		if (list)
 			setenv("KVCACHEFS_FAULT_LIST", list, 1);
-		execl("/proc/self/exe", "kill_store", "--child", store, fdbuf, fault ? "1" : "0",
+		execl("/proc/self/exe", "kill_store", "--child", store, fdbuf, fault ? fault : "",
 		      (char *)NULL);
 		_exit(4);
 	}
@@ -374,7 +381,7 @@ int main(int argc, char **argv)
 	FILE *f;
 
 	if (argc == 5 && strcmp(argv[1], "--child") == 0)
-		child(argv[2], atoi(argv[3]), argv[4][0] == '1');
+		child(argv[2], atoi(argv[3]), argv[4]);
 	if (argc == 4) {
 		char fault[128];
 
