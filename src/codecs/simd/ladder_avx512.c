@@ -136,25 +136,42 @@ INLINE void refine_line(const uint8_t *src, unsigned lanes, unsigned j, __m512i 
 		t[h] = _mm512_or_si512(_mm512_slli_epi16(t[h], bits), widen(v, h));
 }
 
-/* Which refinements there are, where the compiler is to know: 0, the first or
- * both of 2 and 4 bits, or any. */
+/* Which refinements there are, where the compiler is to know: none, the first or
+ * both of 2 and 4 bits with nothing but the rest of 6 missing, or any. */
 enum known { NONE, TWO, TWO_FOUR, ANY };
 
-INLINE enum known known_of(const struct ladder_more *more)
+INLINE enum known known_of(const struct ladder_level *v, const struct ladder_more *more)
 {
 	if (more->n == 0)
 		return NONE;
-	if (more->n > 2 || more->bits[0] != 2 || (more->n == 2 && more->bits[1] != 4))
-		return ANY;
-	return more->n == 1 ? TWO : TWO_FOUR;
+	if (more->n == 1 && more->bits[0] == 2 && v->shift == 4)
+		return TWO;
+	if (more->n == 2 && more->bits[0] == 2 && more->bits[1] == 4 && v->shift == 0)
+		return TWO_FOUR;
+	return ANY;
 }
 
-/* t of a line, from its codes and refinements. */
+/* What the refinements that the compiler knows add to 64 t, and what is to be added
+ * to all cells: in bytes, -32..31. */
+INLINE __m512i refined_line(const struct ladder_desc *d, const struct ladder_more *more, unsigned j,
+			    const enum known known)
+{
+	__m512i v = load(more->src[0] + j / 4 * d->lanes), low;
+
+	v = _mm512_rolv_epi32(v, _mm512_set1_epi32((4 - 2 * (int)(j % 4)) & 31));
+	if (known == TWO)
+		return _mm512_sub_epi8(_mm512_and_si512(v, bytes(0x30)), bytes(24));
+	low = _mm512_rorv_epi32(load(more->src[1] + j / 2 * d->lanes), _mm512_set1_epi32(4 * (j % 2)));
+	v = _mm512_ternarylogic_epi32(v, low, bytes(0x0f), 0xd8 /* low where the mask is, else v */);
+	return _mm512_sub_epi8(_mm512_and_si512(v, bytes(0x3f)), bytes(32));
+}
+
+/* A line from its codes and refinements: without any t, else cells but for z. */
 INLINE void index_line(const struct block_consts *c, const struct ladder_desc *d,
 		       struct ladder_more *more, const struct ladder_block *b, unsigned j,
 		       __m512i t[2], const enum known known)
 {
-	__m512i code = load(b->code[j]);
+	__m512i code = load(b->code[j]), rest;
 	uint64_t m = _mm512_cmpeq_epi8_mask(code, c->escape);
 
 	for (int h = 0; h < 2; h++, m >>= 32) {
@@ -162,17 +179,23 @@ INLINE void index_line(const struct block_consts *c, const struct ladder_desc *d
 		t[h] = _mm512_mask_expand_epi16(t[h], (uint32_t)m, pin(load(more->escapes)));
 		more->escapes += _mm_popcnt_u32((uint32_t)m);
 	}
-	if (known == TWO || known == TWO_FOUR)
-		refine_line(more->src[0], d->lanes, j, t, 2);
-	if (known == TWO_FOUR)
-		refine_line(more->src[1], d->lanes, j, t, 4);
-	for (unsigned i = 0; known == ANY && i < more->n; i++)
+	if (known == NONE)
+		return;
+	if (known != ANY) {
+		rest = refined_line(d, more, j, known);
+		for (int h = 0; h < 2; h++)
+			t[h] = _mm512_add_epi16(_mm512_slli_epi16(t[h], 6), widen_signed(rest, h));
+		return;
+	}
+	for (unsigned i = 0; i < more->n; i++)
 		if (more->bits[i] == 1)
 			refine_line(more->src[i], d->lanes, j, t, 1);
 		else if (more->bits[i] == 2)
 			refine_line(more->src[i], d->lanes, j, t, 2);
 		else
 			refine_line(more->src[i], d->lanes, j, t, 4);
+	for (int h = 0; h < 2; h++)
+		t[h] = _mm512_add_epi16(_mm512_sll_epi16(t[h], c->shift), c->add);
 }
 
 /* The pair's two channels of 64 lanes, turned as the first line's are. */
@@ -205,12 +228,6 @@ INLINE __m512i turned_line(const struct turned *m, const struct ladder_turning *
 				_mm512_mulhrs_epi16(m->other[h], s));
 }
 
-/* The cells of half a line; @z is that plus add. */
-INLINE __m512i point(const struct block_consts *c, __m512i t, __m512i z)
-{
-	return _mm512_add_epi16(_mm512_sll_epi16(t, c->shift), z);
-}
-
 INLINE __m512i drawn(__m512i q, __m512i t, __m512i by)
 {
 	q = _mm512_mask_add_epi16(q, _mm512_movepi16_mask(t), q, by);
@@ -232,7 +249,7 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 	if (turn)
 		means = turned_of(d, &b->turn);
 	for (int h = 0; h < 2; h++)
-		still[h] = _mm512_add_epi16(load(b->z + 32 * h), c.add);
+		still[h] = load(b->z + 32 * h);
 #pragma GCC unroll 8
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		__m512i t[2];
@@ -244,11 +261,11 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 
 			if (turn)
 				z = turned_line(&means, &turning, j, (unsigned)h);
-			if (turn && known != NONE) /* there it is 0 */
-				z = _mm512_add_epi16(z, c.add);
-			q = point(&c, t[h], z);
-			if (known == NONE)
-				q = drawn(q, t[h], c.draw[h]);
+			if (known == NONE) /* nothing is to be added */
+				q = drawn(_mm512_add_epi16(_mm512_sll_epi16(t[h], c.shift), z), t[h],
+					  c.draw[h]);
+			else
+				q = _mm512_add_epi16(t[h], z);
 			for (int k = 0; k < 2; k++) {
 				f[k] = _mm512_mul_ps(floats(q, k), step);
 				u[k] = _mm512_add_epi32(_mm512_castps_si512(f[k]), nearest);
@@ -268,7 +285,7 @@ INLINE void values_of(const struct ladder_level *v, const struct ladder_desc *d,
 static void values_avx512(const struct ladder_level *v, const struct ladder_desc *d,
 			  struct ladder_more *more, struct ladder_block *b)
 {
-	const enum known known = known_of(more);
+	const enum known known = known_of(v, more);
 
 	if (v->f16 && known == NONE)
 		VALUES(true, NONE);
@@ -402,7 +419,7 @@ INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d
 	if (turning.c)
 		means = turned_of(d, &turning);
 	for (int h = 0; h < 2 && !turning.c; h++) /* or z itself */
-		means.own[h] = _mm512_add_epi16(load(b->z + 32 * h), c.add);
+		means.own[h] = load(b->z + 32 * h);
 	for (unsigned j = 0; j < LADDER_LINES; j++) {
 		uint64_t valid = _bzhi_u64(~0ull, b->count[j]), zero;
 		__m512i q[2], t[2], rest[2];
@@ -411,9 +428,7 @@ INLINE size_t exact_of(const struct ladder_level *v, const struct ladder_desc *d
 		index_line(&c, d, &more_m, b, j, t, known);
 		for (int h = 0; h < 2; h++)
 			q[h] = _mm512_add_epi16(
-				t[h], turning.c ? _mm512_add_epi16(turned_line(&means, &turning, j,
-									      (unsigned)h),
-								   c.add)
+				t[h], turning.c ? turned_line(&means, &turning, j, (unsigned)h)
 						: means.own[h]);
 		s = sizes_of(q, valid);
 		zero = zero_cells(q, valid);
@@ -438,10 +453,11 @@ static size_t exact_avx512(const struct ladder_level *v, const struct ladder_des
 			   struct ladder_more *more, struct ladder_bits *bits,
 			   const uint16_t *zeros, struct ladder_block *b)
 {
-	const enum known known = known_of(more);
+	const enum known known = known_of(v, more);
 
 	if (v->f16)
-		return exact_of(v, d, more, bits, zeros, b, true, ANY);
+		return known == TWO_FOUR ? exact_of(v, d, more, bits, zeros, b, true, TWO_FOUR)
+					 : exact_of(v, d, more, bits, zeros, b, true, ANY);
 	return known == TWO_FOUR ? exact_of(v, d, more, bits, zeros, b, false, TWO_FOUR)
 				 : exact_of(v, d, more, bits, zeros, b, false, ANY);
 }

@@ -56,6 +56,12 @@ INLINE __m512i widen(__m512i v, int half)
 					 : _mm512_castsi512_si256(v));
 }
 
+INLINE __m512i widen_signed(__m512i v, int half)
+{
+	return _mm512_cvtepi8_epi16(half ? _mm512_extracti64x4_epi64(v, 1)
+					 : _mm512_castsi512_si256(v));
+}
+
 INLINE __m512i join(__m256i a, __m256i b)
 {
 	return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
