@@ -350,6 +350,62 @@ static void patterns(struct bench *b, unsigned v, unsigned elem)
 	free(d);
 }
 
+/* Every version decodes every level alike, all layers exactly. */
+static void list_decode(struct bench *b, const struct codec_in in[], unsigned layers, bool huf,
+			const uint8_t *src, size_t len)
+{
+	uint8_t *dst = b->dst_end - len;
+
+	for (unsigned n_in = 1; n_in <= layers; n_in++)
+		for (unsigned v = 0; v < b->kit.n; v++) {
+			CHECK(ladder_decode(b->kit.ctx[v], huf, in, n_in, dst, len) == 0);
+			if (v == 0)
+				memcpy(b->ref, dst, len);
+			CHECK_MSG(memcmp(b->ref, dst, len) == 0, "layers %u of %u version %u", n_in,
+				  layers, v);
+		}
+	CHECK(memcmp(dst, src, len) == 0);
+}
+
+/* Refinements that no chunk has by default, but that the format allows. */
+static void lists(struct bench *b, unsigned elem, bool turning)
+{
+	static const uint8_t bits[][LADDER_REFINEMENTS_MAX] = {
+		{ 1 }, { 4 }, { 2, 2, 2 }, { 2, 1, 1 }, { 2, 4, 1 }, { 2, 4, 2 }, { 4, 2 }, { 1, 1, 2, 4 },
+		{ 1, 1, 1, 1, 1, 1 }, { 2, 2 }, { 2, 1 }, { 2 },
+	};
+	unsigned eb = elem_bytes(elem);
+	struct one o = { .shape = { .elem = (uint8_t)elem, .row_bytes = 128 * eb, .kind = REGION_K,
+				    .head_bytes = 64 * eb },
+			 .len = 128 * 100 * eb, .turning = turning };
+	uint8_t *src = b->src_end - o.len, *room = malloc(CODEC_LAYERS_MAX * o.len);
+
+	CHECK(room);
+	codec_data_fill(DATA_GAUSSIAN, elem, 128, 7, src, o.len);
+	make_turning(&o, src);
+	for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
+		struct codec_out out[CODEC_LAYERS_MAX];
+		struct codec_in in[CODEC_LAYERS_MAX];
+		struct ladder_opts opts = ladder_defaults;
+		unsigned layers;
+
+		memcpy(opts.bits, bits[i], sizeof(opts.bits));
+		for (opts.n_bits = 0; opts.n_bits < LADDER_REFINEMENTS_MAX && bits[i][opts.n_bits];)
+			opts.n_bits++;
+		for (unsigned packing = 0; packing < 2; packing++) {
+			for (unsigned k = 0; k < CODEC_LAYERS_MAX; k++)
+				out[k] = (struct codec_out){ room + k * o.len, o.len, 0 };
+			CHECK(ladder_encode(b->kit.ctx[0], packing == 0, &o.shape, &opts, src, o.len,
+					    out, &layers) == 0);
+			CHECK(layers == 2u + opts.n_bits);
+			for (unsigned k = 0; k < layers; k++)
+				in[k] = (struct codec_in){ out[k].buf, out[k].len };
+			list_decode(b, in, layers, packing == 0, src, o.len);
+		}
+	}
+	free(room);
+}
+
 int main(int argc, char **argv)
 {
 	struct rng r = { argc > 1 ? strtoull(argv[1], NULL, 0) : 1 };
@@ -366,6 +422,11 @@ int main(int argc, char **argv)
 	for (unsigned v = 0; v < b.kit.n; v++) {
 		patterns(&b, v, ELEM_BF16);
 		patterns(&b, v, ELEM_F16);
+	}
+	for (unsigned turning = 0; turning < 2; turning++) {
+		lists(&b, ELEM_BF16, turning);
+		lists(&b, ELEM_F16, turning);
+		lists(&b, ELEM_F32, turning);
 	}
 	chunks(&b, &r, argc == 1);
 	printf("%zu cases, %zu encoded, %zu with turning means, %u versions\n", b.cases, b.encoded,
