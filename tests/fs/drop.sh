@@ -8,7 +8,7 @@ need_root
 need setfattr python3
 kvlm=$BUILD/tools/kvlm/kvlm
 need_built "$kvlm"
-opts=dram=64M,settle=1h,allow_other
+opts=policy=lru,dram=64M,settle=1h,allow_other
 mount_fs -o $opts
 get() { getfattr --absolute-names --only-values -n "user.kvcache.$1" "$2" 2>/dev/null; }
 put() { setfattr -n "user.kvcache.$1" -v "$2" "$3"; }

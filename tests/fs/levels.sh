@@ -8,7 +8,7 @@
 case_begin
 need_root
 need setfattr python3
-opts=dram=256M,settle=1h,allow_other
+opts=policy=lru,dram=256M,settle=1h,allow_other
 mount_fs -o $opts
 get() { getfattr --absolute-names --only-values -n "user.kvcache.$1" "$2" 2>/dev/null; }
 put() { setfattr -n "user.kvcache.$1" -v "$2" "$3"; }
