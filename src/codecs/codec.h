@@ -99,7 +99,7 @@ struct codec_ops {
 			 struct codec_out *to);
 };
 
-/* dst is large and not read again soon: stores may bypass the cache. */
+/* dst is large and not read again soon: stores may bypass the cache, where that pays. */
 #define CODEC_DECODE_STREAM 1u
 
 /* NULL for an unknown id (and for CODEC_HOLE). */

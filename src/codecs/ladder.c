@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * ladder-huf and ladder-fix as entries of the codecs' table.
+ * CODEC_DECODE_STREAM is not heeded: non-temporal stores gain nothing here (LADDER.md).
  */
 #include "codecs/ladder.h"
 
