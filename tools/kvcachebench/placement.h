@@ -177,6 +177,8 @@ struct place_store {
 	double dram, zipf;
 	struct rig_mount m;
 };
+/* The system decides by itself what is in memory, and at which level. */
+bool place_store_plans(const struct place_system *sys);
 /* Mounts it, with nothing known of earlier use. */
 WUR int place_store_open(struct place_store *s);
 /* Contents, history and memory by popularity; all of it is read unthrottled. */
@@ -184,7 +186,7 @@ WUR int place_store_fill(struct place_store *s);
 WUR int place_store_close(struct place_store *s);
 /* Unless other systems share it. */
 void place_store_remove(struct place_store *s);
-/* That one, and what is empty. */
+/* The shared one. */
 void place_stores_remove(struct rig *g);
 WUR int place_prepare(struct rig *g, const struct place_options *o, struct place_set *s,
 		      const struct place_systems *sys);

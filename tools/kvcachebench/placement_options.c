@@ -33,7 +33,7 @@ static void help(void)
 	       "  --prepare        make contexts, scores and stores for a later run, no more\n"
 	       "  --recompute=S    seconds per MB of a context that was removed (default 0.002)\n"
 	       "  --seed=N         default 1\n"
-	       "  --only=LIST      systems whose name begins with one of these\n"
+	       "  --only=LIST      systems whose name begins with one of these, in this order\n"
 	       "  --plot=SVG       draw delay and quality, by gnuplot\n"
 	       "  --dir=DIR        scratch (default /var/tmp/kvcachebench); contexts and scores\n"
 	       "                   made there stay for the next run\n"

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -202,7 +201,7 @@ static int run_repeats(struct runs *u, struct place_store *st, unsigned k, unsig
 
 	for (unsigned repeat = 0; repeat < u->o->repeats && r == 0 && !is_time(u); repeat++) {
 		shuffle(u, repeat);
-		if (has_store && st->m.pid && strcmp(st->sys->form, "*") == 0)
+		if (has_store && st->m.pid && place_store_plans(st->sys))
 			r = place_store_close(st);
 		if (has_store && r == 0 && !st->m.pid)
 			r = place_store_open(st);
@@ -231,9 +230,9 @@ static int run_system(struct runs *u, unsigned k)
 			}
 		e = place_store_close(&st);
 		r = r ? r : e;
+		if (r == 0 && (place_store_plans(sys) || d + 1 == u->o->dram.n))
+			place_store_remove(&st);
 	}
-	if (r == 0)
-		place_store_remove(&st);
 	return r;
 }
 
@@ -345,11 +344,13 @@ static int run_systems(struct runs *u)
 	int r = 0;
 
 	u->until_ns = clock_mono_ns() + u->o->minutes * 60 * NSEC_PER_SEC;
-	for (unsigned k = 0; k < u->sys->n && r == 0 && !is_time(u); k++)
+	for (unsigned k = 0; k < u->sys->n && r == 0 && !is_time(u); k++) {
 		if (!u->sys->s[k].why_not)
 			r = run_system(u, k);
-	if (r == 0)
-		place_stores_remove(u->g);
+		if (r == 0 && place_store_plans(&u->sys->s[k]) &&
+		    (k + 1 == u->sys->n || !place_store_plans(&u->sys->s[k + 1])))
+			place_stores_remove(u->g);
+	}
 	if (r == 0 && is_time(u))
 		sbuf_addf(&u->rep->notes, "Ended after %u minutes: systems without all repeats have "
 			  "fewer runs, or none.\n", u->o->minutes);

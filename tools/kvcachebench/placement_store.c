@@ -25,9 +25,14 @@
 
 #include "placement.h"
 
+bool place_store_plans(const struct place_system *sys)
+{
+	return strcmp(sys->form, "*") == 0;
+}
+
 static bool plans(const struct place_store *s)
 {
-	return strcmp(s->sys->form, "*") == 0;
+	return place_store_plans(s->sys);
 }
 
 static double ssd_bytes(const struct place_store *s)
@@ -108,7 +113,7 @@ void place_stores_remove(struct rig *g)
 	snprintf(path, sizeof(path), "%.4000s/stores/adaptive", g->dir);
 	(void)rmdir(path); /* if it is there */
 	snprintf(path, sizeof(path), "%.4000s/stores", g->dir);
-	(void)rmdir(path); /* unless others are left for another run */
+	(void)rmdir(path); /* unless others are there */
 }
 
 /* ---- the contents ------------------------------------------------------------------- */

@@ -65,24 +65,21 @@ bool place_daemon_takes(struct rig *g, const char *options)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* One of the beginnings in a list. */
-static bool wanted(const char *only, const char *name)
+static bool is_in(const struct place_systems *l, const char *name)
 {
-	while (only && *only) {
-		size_t n = strcspn(only, ",");
-
-		if (strncmp(name, only, n) == 0)
+	for (unsigned i = 0; i < l->n; i++)
+		if (strcmp(l->s[i].name, name) == 0)
 			return true;
-		only += n + (only[n] == ',');
-	}
-	return !only;
+	return false;
 }
 
-static void add(struct rig *g, const struct place_system *s, struct place_systems *ret)
+/* If its name begins so. */
+static void add(struct rig *g, const struct place_system *s, const char *begin, size_t len,
+		struct place_systems *ret)
 {
 	struct place_system *n;
 
-	if (ret->n == PLACE_SYSTEMS_MAX || !wanted(g->o->only, s->name))
+	if (ret->n == PLACE_SYSTEMS_MAX || strncmp(begin, s->name, len) != 0 || is_in(ret, s->name))
 		return;
 	n = &ret->s[ret->n++];
 	*n = *s;
@@ -90,18 +87,33 @@ static void add(struct rig *g, const struct place_system *s, struct place_system
 		n->why_not = "the mount has not got its options";
 }
 
-void place_systems_init(struct rig *g, const struct place_options *o, struct place_systems *ret)
+static void add_all(struct rig *g, const struct place_options *o, const char *begin, size_t len,
+		    struct place_systems *ret)
 {
-	ret->n = 0;
 	for (size_t i = 0; i < TABLE_N; i++)
-		add(g, &table[i], ret);
+		add(g, &table[i], begin, len, ret);
 	for (unsigned i = 0; i < o->alpha.n; i++) {
 		struct place_system s = { .family = "adaptive", .form = "*" };
 
 		snprintf(s.name, sizeof(s.name), "adaptive:%g", o->alpha.v[i]);
 		snprintf(s.options, sizeof(s.options), "policy=adaptive,alpha=%g,quality=0",
 			 o->alpha.v[i]);
-		add(g, &s, ret);
+		add(g, &s, begin, len, ret);
+	}
+}
+
+void place_systems_init(struct rig *g, const struct place_options *o, struct place_systems *ret)
+{
+	const char *only = g->o->only;
+
+	ret->n = 0;
+	if (!only)
+		add_all(g, o, "", 0, ret);
+	while (only && *only) {
+		size_t n = strcspn(only, ",");
+
+		add_all(g, o, only, n, ret);
+		only += n + (only[n] == ',');
 	}
 }
 
