@@ -20,6 +20,10 @@ struct sums {
 	struct sum dram[COST_CLASSES][COST_PATHS][COST_PACKINGS][COST_LEVELS_MAX];
 	struct sum ssd, copy;
 	struct sum ssd_decoded[COST_CLASSES][COST_PATHS][COST_LEVELS_MAX];
+	/* the last read of the device, if none that began before it was still going on */
+	bool alone;
+	uint64_t last;
+	double busy_until_s;
 };
 
 static void add(struct sum *u, double bytes, double s)
@@ -46,12 +50,11 @@ static double pages_of(const struct cost_item *it, unsigned level)
 }
 
 static void add_read(struct sums *u, const struct trace_set *s, uint64_t k,
-		     const struct cost_rates *r, double *busy_until_s)
+		     const struct cost_rates *r)
 {
 	const struct trace_seen *e = &s->seen[k];
 	const struct cost_item *it = &s->it[s->a[k].ctx];
 	double bytes = (double)it->decoded_pages * COST_PAGE_BYTES, d = (double)e->delay_s;
-	double at = (double)(s->a[k].t_ns - s->a[0].t_ns) / 1e9;
 	unsigned level = e->at.level;
 
 	if (!e->whole || level >= it->levels)
@@ -62,13 +65,45 @@ static void add_read(struct sums *u, const struct trace_set *s, uint64_t k,
 		add(&u->dram[it->class][it->path][e->at.packing][level], bytes,
 		    d - r->dram_latency_s);
 	} else if (e->found == TRACE_SSD) {
-		/* others of that time waited for it */
-		if (at >= *busy_until_s) {
-			add(&u->ssd, pages_of(it, level), d - r->ssd_latency_s);
-			add(&u->ssd_decoded[it->class][it->path][level], bytes,
-			    d - r->ssd_latency_s);
-		}
-		*busy_until_s = fmax(*busy_until_s, at + d);
+		add(&u->ssd, pages_of(it, level), d - r->ssd_latency_s);
+		add(&u->ssd_decoded[it->class][it->path][level], bytes, d - r->ssd_latency_s);
+	}
+}
+
+/* Reads of the device at the same time hinder one another: only one that was alone counts, which
+ * the next one tells. */
+static void next_read(struct sums *u, const struct trace_set *s, uint64_t k,
+		      const struct cost_rates *r)
+{
+	double at = (double)(s->a[k].t_ns - s->a[0].t_ns) / 1e9;
+
+	if (s->seen[k].found == TRACE_DRAM || s->seen[k].found == TRACE_COPY) {
+		add_read(u, s, k, r);
+		return;
+	}
+	if (u->alone && at >= u->busy_until_s)
+		add_read(u, s, u->last, r);
+	u->alone = at >= u->busy_until_s;
+	u->last = k;
+	u->busy_until_s = fmax(u->busy_until_s, at + (double)s->seen[k].delay_s);
+}
+
+/* Of requests that wait for one another the meter's latency is mostly that wait, and a whole read
+ * has many of them at once. */
+static void bound_latency(const struct trace_set *s, uint64_t from, uint64_t to,
+			  struct cost_rates *r)
+{
+	for (uint64_t k = from; k < to && k < s->n_a; k++) {
+		double d = (double)s->seen[k].delay_s;
+
+		if (!s->seen[k].whole)
+			continue;
+		if (s->seen[k].found == TRACE_SSD)
+			r->ssd_latency_s = fmin(r->ssd_latency_s, d / 4);
+		else if (s->seen[k].found == TRACE_DRAM)
+			r->dram_latency_s = fmin(r->dram_latency_s, d / 4);
+		else if (s->seen[k].found == TRACE_COPY)
+			r->copy_latency_s = fmin(r->copy_latency_s, d / 4);
 	}
 }
 
@@ -115,10 +150,12 @@ void trace_set_rates(const struct trace_set *s, uint64_t from, uint64_t to, stru
 {
 	struct sums u = { .copy = { 0 } };
 	struct cost_rates r = s->state.rates;
-	double busy_until_s = 0;
 
+	bound_latency(s, from, to, &r);
 	for (uint64_t k = from; k < to && k < s->n_a; k++)
-		add_read(&u, s, k, &r, &busy_until_s);
+		next_read(&u, s, k, &r);
+	if (u.alone)
+		add_read(&u, s, u.last, &r);
 	if (known(&u.ssd))
 		r.ssd_Bps = u.ssd.bytes / u.ssd.s;
 	if (known(&u.copy))

@@ -7,7 +7,7 @@ need_root
 TRACE=$STORE/trace
 counter() { awk -v n="kvcachefs_$1_total" '$1 == n { print $2 }' "$MNT/.kvcachefs/metrics"; }
 
-mount_fs -o dram=64M,settle=1h,trace=1M
+mount_fs -o dram=64M,settle=1h,policy=lru,trace=1M
 for i in 1 2 3; do kvdata st 3000000 $i "$MNT/$i.safetensors"; done
 for i in 1 2 3; do setfattr -n user.kvcache.seal -v 1 "$MNT/$i.safetensors"; done
 for i in 1 2 3 1 1; do cat "$MNT/$i.safetensors" >/dev/null; done

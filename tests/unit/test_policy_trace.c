@@ -212,18 +212,20 @@ Test(policy_trace, rates_are_what_readers_saw)
 	struct cost_rates r;
 
 	policy_rates(&st.rates);
-	st.rates.dram_latency_s = st.rates.ssd_latency_s = 0.001;
+	st.rates.dram_latency_s = st.rates.ssd_latency_s = 0.0001;
 	sbuf_adds(&b, TRACE_HEAD);
 	trace_print_state(&st, &b);
 	for (unsigned i = 0; i < 40; i++) {
 		struct trace_rec rec = make(i % 4, i * SEC);
-		bool ssd = i % 2;
+		bool ssd = i % 2, together = i >= 20 && i < 24;
 
 		rec.bytes = 245 * COST_PAGE_BYTES;
 		rec.read_bytes = i < 38 ? rec.bytes : 1; /* parts say nothing */
 		rec.found = ssd ? TRACE_SSD : TRACE_DRAM;
 		rec.it.now.dram = ssd ? 0 : 3;
-		rec.delay_s = 0.001 + (i < 38 ? 1 : 7) * (ssd ? 50 * 4096 * 10e-9 : 245 * 4096 * 2e-9);
+		rec.delay_s = 0.0001 + (i < 38 ? 1 : 7) * (ssd ? 50 * 4096 * 10e-9 : 245 * 4096 * 2e-9);
+		if (ssd && together) /* 21 and 23 overlap */
+			rec.delay_s = 2.5;
 		trace_print(&rec, &b);
 	}
 	cr_assert_eq(trace_set_add(&s, b.s, b.len), 0);

@@ -30,6 +30,7 @@ static void help(void)
 	       "  --reads=N        the first N reads only\n"
 	       "  --warm=PERCENT   of the reads, that do not count (default 0)\n"
 	       "  --readers=N      at once (default 4)\n"
+	       "  --throttle-rate=BYTES  a second that the mount may read from the device\n"
 	       "  --options=LIST   more options of the mount\n"
 	       "  --dir=DIR        scratch (default /var/tmp/kvcachebench); contents made there stay\n"
 	       "  --daemon=FILE, --kvlm=FILE, --model=FILE  the programs and the model\n"
@@ -38,7 +39,7 @@ static void help(void)
 }
 
 enum { OPT_POLICY = 256, OPT_DRAM, OPT_SSD, OPT_ALPHA, OPT_SIMULATE, OPT_SPEED, OPT_SCALE, OPT_READS,
-       OPT_WARM, OPT_READERS, OPT_OPTIONS, OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL, OPT_NO_QUIET,
+       OPT_WARM, OPT_READERS, OPT_THROTTLE_RATE, OPT_OPTIONS, OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL, OPT_NO_QUIET,
        OPT_JSON, OPT_HELP };
 
 static const struct option long_options[] = {
@@ -52,6 +53,7 @@ static const struct option long_options[] = {
 	{ "reads", required_argument, NULL, OPT_READS },
 	{ "warm", required_argument, NULL, OPT_WARM },
 	{ "readers", required_argument, NULL, OPT_READERS },
+	{ "throttle-rate", required_argument, NULL, OPT_THROTTLE_RATE },
 	{ "options", required_argument, NULL, OPT_OPTIONS },
 	{ "dir", required_argument, NULL, OPT_DIR },
 	{ "daemon", required_argument, NULL, OPT_DAEMON },
@@ -84,6 +86,7 @@ static int parse_option(int c, struct replay_options *o)
 		r = units_parse_u64(optarg, 1, REPLAY_READERS_MAX, &v);
 		o->readers = (unsigned)v;
 		return r;
+	case OPT_THROTTLE_RATE: return units_parse_bytes(optarg, &o->throttle_Bps);
 	case OPT_SIMULATE: o->simulate = true; break;
 	case OPT_OPTIONS: o->options = optarg; break;
 	case OPT_DIR: o->rig.dir = optarg; break;
@@ -190,6 +193,12 @@ static int run_mounted(const struct replay_options *o, const struct trace_set *s
 	r = c ? replay_contents_make(g, o, s, c) : -ENOMEM;
 	if (r == 0)
 		r = rig_base(g, c->all + c->all / 10 + (1ull << 30), 0);
+	if (r == 0 && o->throttle_Bps) {
+		rig_throttle_init(g);
+		rig_throttle_member(g, false);
+		if (!rig_throttle_set(g, 0))
+			r = rig_fail(-EOPNOTSUPP, "not throttled: %s", g->throttle.why_not);
+	}
 	for (unsigned i = 0; i < rows->n && r == 0; i++)
 		r = replay_run(g, o, s, c, &rows->v[i]);
 	if (c)

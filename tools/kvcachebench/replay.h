@@ -23,6 +23,7 @@ struct replay_options {
 	double warm;         /* share of the reads that do not count */
 	uint64_t reads;      /* at most so many */
 	unsigned readers;
+	uint64_t throttle_Bps; /* of the mount's reads of the device; 0: not throttled */
 	bool simulate;       /* nothing else */
 };
 

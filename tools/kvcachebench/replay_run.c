@@ -151,6 +151,7 @@ static int mount_for(struct rig *g, const struct replay_options *o, const struct
 {
 	const struct cost_params *p = &s->state.params;
 	char options[1024];
+	int r;
 
 	snprintf(options, sizeof(options),
 		 "policy=%s,dram=%llu,ssd=%llu,full=%s,alpha=%.9g,recompute=%.9g,settle=500ms,"
@@ -159,7 +160,10 @@ static int mount_for(struct rig *g, const struct replay_options *o, const struct
 		 (unsigned long long)c->ssd_bytes, p->may_remove ? "evict" : "enospc", c->alpha_s,
 		 p->recompute_s_per_page / COST_PAGE_BYTES * 1e6, o->options ? "," : "",
 		 o->options ? o->options : "");
-	return rig_mount_start(g, m, "replay", options);
+	rig_throttle_member(g, true);
+	r = rig_mount_start(g, m, "replay", options);
+	rig_throttle_member(g, false);
+	return r;
 }
 
 /* What the daemon recorded, and the simulator's word on it. */
@@ -197,8 +201,12 @@ int replay_run(struct rig *g, const struct replay_options *o, const struct trace
 	l.warm = (uint64_t)((double)l.n * o->warm);
 	if (r == 0)
 		r = fill(g, &l);
+	if (r == 0 && o->throttle_Bps && !rig_throttle_set(g, o->throttle_Bps))
+		r = rig_fail(-EIO, "the device cannot be throttled any more");
 	if (r == 0)
 		r = replay_load_run(g, &l, &row->mount);
+	if (o->throttle_Bps)
+		(void)rig_throttle_set(g, 0);
 	e = rig_mount_stop(g, &m);
 	r = r ? r : e;
 	if (r == 0)
