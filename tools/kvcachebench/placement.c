@@ -30,10 +30,14 @@ static int run(struct rig *g, const struct place_options *o, struct place_set *s
 		return r ? r : place_prepare(g, o, set, sys);
 	if (r == 0)
 		r = place_run_all(g, o, set, sys, rep);
-	if (r == 0)
+	/* also of a run that was interrupted */
+	if (r == 0 || (r == -EINTR && rep->rows))
 		place_report_print(o, set, sys, rep);
-	if (r == 0 && o->plot)
-		r = place_plot(o, sys, rep);
+	if (o->plot && (r == 0 || (r == -EINTR && rep->rows))) {
+		int e = place_plot(o, sys, rep);
+
+		r = e ? e : r;
+	}
 	return r;
 }
 

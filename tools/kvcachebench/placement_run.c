@@ -351,6 +351,8 @@ static int run_systems(struct runs *u)
 		    (k + 1 == u->sys->n || !place_store_plans(&u->sys->s[k + 1])))
 			place_stores_remove(u->g);
 	}
+	if (r == -EINTR)
+		sbuf_adds(&u->rep->notes, "Interrupted: systems have fewer runs, or none.\n");
 	if (r == 0 && is_time(u))
 		sbuf_addf(&u->rep->notes, "Ended after %u minutes: systems without all repeats have "
 			  "fewer runs, or none.\n", u->o->minutes);
@@ -374,9 +376,12 @@ int place_run_all(struct rig *g, const struct place_options *o, struct place_set
 		r = place_rates_measure(g, s, &u.rates);
 	if (r == 0)
 		r = run_systems(&u);
-	if (r == 0) {
+	if (r == 0 || r == -EINTR) {
+		int e;
+
 		device_rates(&u);
-		r = bounds(&u);
+		e = bounds(&u);
+		r = e ? e : r;
 	}
 	if (u.control_buf)
 		munmap(u.control_buf, u.control_bytes + (1u << 20));
