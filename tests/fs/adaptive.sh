@@ -123,6 +123,7 @@ for i in $(seq 1 6); do
 done
 
 # nothing goes for what does not fit anyway
+: >"$MNT/e/big" # for which room for seals is made
 lost=$(counter levels_dropped)
 expect_errno ENOSPC fallocate -l $((used / 2)) "$MNT/e/big"
 expect_eq "$(counter levels_dropped)" "$lost" "layers that went for nothing"
@@ -133,6 +134,22 @@ remount_fs -o $opts
 known() { grep -q "^plans .* of 1[67] contexts" "$MNT/.kvcachefs/status"; }
 wait_for 20 known
 for i in $(seq 0 9); do expect_same "$T/ref" "$MNT/e/$i"; done
+
+# damage found on the way to memory: that file gives EIO, nothing else is touched
+: >"$T/stamp"
+cp "$T/ref" "$MNT/e/bad"
+expect put seal 1 "$MNT/e/bad"
+object=$(find "$STORE/objects" -type f -newer "$T/stamp" -size +1M)
+expect_eq "$(wc -l <<<"$object")" 1 "new objects"
+for i in $(seq 20); do cat "$MNT/e/bad" >/dev/null; done
+umount_fs
+printf 'not what was there' | dd of="$object" bs=1 seek=1000000 conv=notrunc status=none
+mount_fs -o $opts
+damaged() { [ "$(contexts damaged e/bad)" = 1 ]; }
+wait_for 20 damaged
+expect_errno EIO cat "$MNT/e/bad"
+for i in $(seq 0 9); do expect_same "$T/ref" "$MNT/e/$i"; done
+rm "$MNT/e/bad"
 
 # full=evict: files that earn least go, those that are read stay
 rm "$MNT"/g/*
