@@ -176,6 +176,7 @@ struct place_store {
 	const unsigned *rank; /* contexts, the most popular one first */
 	double dram, zipf;
 	struct rig_mount m;
+	bool copied; /* private */
 };
 /* The system decides by itself what is in memory, and at which level. */
 bool place_store_plans(const struct place_system *sys);

@@ -65,21 +65,37 @@ static int parent(const struct place_store *s, char dir[RIG_PATH])
 	return 0;
 }
 
+/* A new store for what gives up layers: a copy of the one with all of them, if there is
+ * that, because encoding takes longer. Its limit comes after its history. */
+static int begin_anew(struct place_store *s, const char *dir, const char *store)
+{
+	char from[RIG_PATH + 64];
+	const char *argv[] = { "cp", "-a", "--sparse=always", from, store, NULL };
+
+	rig_remove_tree(store);
+	snprintf(from, sizeof(from), "%.4000s/adaptive.store", dir);
+	s->copied = access(from, F_OK) == 0;
+	return s->copied ? rig_run(s->g, argv) : 0;
+}
+
 int place_store_open(struct place_store *s)
 {
-	double dram = s->dram * (double)s->set->bytes;
+	double dram = s->dram * (double)s->set->bytes, ssd = ssd_bytes(s);
 	char dir[RIG_PATH], sub[RIG_PATH + 64], options[256], cost[32], name[48];
 	int r = parent(s, dir);
 
 	snprintf(name, sizeof(name), "%s", plans(s) && !sheds(s) ? "adaptive" : s->sys->name);
 	snprintf(sub, sizeof(sub), "%.4000s/%s.store", dir, name);
-	if (sheds(s))
-		rig_remove_tree(sub);
+	s->copied = false;
+	if (r == 0 && sheds(s))
+		r = begin_anew(s, dir, sub);
+	if (s->copied)
+		ssd = (double)s->set->bytes * 2;
 	/* what was popular before is forgotten */
 	snprintf(sub, sizeof(sub), "%.4000s/%s.store/meta", dir, name);
 	rig_remove_tree(sub);
 	snprintf(options, sizeof(options), "%s,dram=%.0f,ssd=%.0f,full=evict,settle=500ms",
-		 s->sys->options, dram < 16777216 ? 16777216 : dram, ssd_bytes(s));
+		 s->sys->options, dram < 16777216 ? 16777216 : dram, ssd);
 	(void)rig_throttle_set(s->g, 0);
 	rig_throttle_member(s->g, true);
 	if (r == 0)
@@ -228,6 +244,16 @@ static int fill_memory(const struct place_store *s)
 	return 0;
 }
 
+/* Now it is to give up layers. */
+static int limit(const struct place_store *s)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%.0f", ssd_bytes(s));
+	sleep(2); /* plans with what it knows of uses */
+	return rig_steer(s->m.mnt, "ssd", text);
+}
+
 int place_store_fill(struct place_store *s)
 {
 	struct place_writer w;
@@ -235,11 +261,13 @@ int place_store_fill(struct place_store *s)
 	int r = place_writer_init(&w, s->set, s->sys, s->m.mnt, 0);
 
 	if (r == 0)
-		r = sheds(s) ? fill_shedding(s, &w) : fill_up(s, &w);
+		r = sheds(s) && !s->copied ? fill_shedding(s, &w) : fill_up(s, &w);
 	place_writer_fini(&w);
 	rig_say("%s: history", s->sys->name);
-	for (unsigned i = s->set->n; i-- > 0 && r == 0 && !sheds(s);)
+	for (unsigned i = s->set->n; i-- > 0 && r == 0 && (s->copied || !sheds(s));)
 		use(s, i, unit);
+	if (r == 0 && s->copied)
+		r = limit(s);
 	if (r == 0 && !plans(s))
 		r = fill_memory(s);
 	return r;
