@@ -172,8 +172,8 @@ static void add_control(const struct place_options *o, struct place_report *rep)
 		}
 	if (n)
 		sbuf_addf(&rep->notes, "Control, a plain file by O_DIRECT before and after each "
-			  "throttled run: %.3f to %.3f GB/s where %.3f were set; %u of %u runs were "
-			  "off by more than 10 %% and do not count.\n", lo / 1e9, hi / 1e9,
+			  "throttled run: %.3f to %.3f GB/s where %.3f were set; in %u of %u runs "
+			  "the better one was off by more than 10 %%, and they do not count.\n", lo / 1e9, hi / 1e9,
 			  (double)o->throttle_Bps / 1e9, bad, n / 2);
 }
 

@@ -4,8 +4,8 @@
  * popular. The store goes from one to the next (placement_store.c).
  *
  * Reads are throttled for the daemon, and for us only while the control is read: a
- * plain file by O_DIRECT, before and after each run. A run that has not seen the rate
- * asked for within a tenth both times does not count.
+ * plain file by O_DIRECT, before and after each run. A run that has seen the rate asked for
+ * within a tenth neither before nor after does not count.
  *
  * The daemon's part is started within the blkio group, we are outside: what an
  * engine writes anew comes from its own memory, not from this device.
@@ -88,21 +88,26 @@ static int control_read(struct runs *u, bool throttled, double *ret_Bps)
 	return 0;
 }
 
-/* That after the run before, if it was just now. */
+/* What moves in the background takes from it, as it is in the same group: it is the better
+ * one of the two that must be there, and more than asked for must be in neither. */
+static bool as_asked(const struct runs *u, const struct place_result *r, bool throttled)
+{
+	double a = r->control_Bps[0] / (double)u->o->throttle_Bps;
+	double b = r->control_Bps[1] / (double)u->o->throttle_Bps;
+
+	return !throttled || (fmax(a, b) > 1 - TOLERANCE && fmax(a, b) < 1 + TOLERANCE);
+}
+
+/* That after the run before, if it was just now and nothing took from it. */
 static int control_before(struct runs *u, bool throttled, double *ret_Bps)
 {
-	if (!throttled || !u->control_ns || clock_mono_ns() - u->control_ns > CONTROL_FRESH_NS)
+	const struct place_result last = { .control_Bps = { u->control_Bps, u->control_Bps } };
+
+	if (!throttled || !u->control_ns || !as_asked(u, &last, true) ||
+	    clock_mono_ns() - u->control_ns > CONTROL_FRESH_NS)
 		return control_read(u, throttled, ret_Bps);
 	*ret_Bps = u->control_Bps;
 	return 0;
-}
-
-static bool as_asked(const struct runs *u, const struct place_result *r, bool throttled)
-{
-	for (unsigned i = 0; throttled && i < 2; i++)
-		if (fabs(r->control_Bps[i] / (double)u->o->throttle_Bps - 1) > TOLERANCE)
-			return false;
-	return true;
 }
 
 /* ---- one run ------------------------------------------------------------------------ */
