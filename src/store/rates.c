@@ -5,8 +5,8 @@
 
 #include "codecs/codec.h"
 
-/* A sample counts this much. */
-#define WEIGHT (1.0 / 16)
+/* A sample counts one in so many. */
+#define SAMPLES 16u
 /* Too short to time. */
 #define MIN_BYTES 65536u
 /* Threads hinder each other. */
@@ -53,9 +53,10 @@ enum cost_class rates_class(unsigned codec, enum cost_packing *ret_packing)
 	}
 }
 
-static void average(double *old, double now)
+static void average(struct rates_mean *m, double now)
 {
-	*old = *old > 0 ? *old + (now - *old) * WEIGHT : now;
+	m->n += m->n < SAMPLES;
+	m->v += (now - m->v) / m->n;
 }
 
 static double per_s(uint64_t bytes, uint64_t ns)
@@ -70,14 +71,14 @@ static void note(struct rates *r, unsigned codec, enum cost_path path, unsigned 
 	enum cost_packing pack;
 	enum cost_class class = rates_class(codec, &pack);
 	unsigned level = n_layers ? n_layers - 1 : 0;
-	double *to;
+	struct rates_mean *to;
 
 	if (codec == CODEC_HOLE)
 		return;
 	level = level < COST_LEVELS_MAX ? level : COST_LEVELS_MAX - 1;
 	lock_acquire(&r->lock);
 	to = &r->decode_Bps[class][path][pack][level];
-	if (!at_least || (*to > 0 && Bps > *to))
+	if (!at_least || (to->n > 0 && Bps > to->v))
 		average(to, Bps);
 	if (class == COST_CLASS_OPAQUE)
 		r->decode_Bps[class][path][COST_PACK_SSD][level] = *to;
@@ -133,19 +134,19 @@ double rates_growth(struct rates *r, enum cost_class class)
 	double g;
 
 	lock_acquire(&r->lock);
-	g = r->grows[class];
+	g = r->grows[class].v;
 	lock_release(&r->lock);
 	return g > 0 ? g : guess_grows[class];
 }
 
 /* Of one class, path and packing: the level itself, else the nearest one. */
-static double nearest(const double *Bps, unsigned level)
+static double nearest(const struct rates_mean *Bps, unsigned level)
 {
 	for (unsigned d = 0; d < COST_LEVELS_MAX; d++) {
-		if (level >= d && Bps[level - d] > 0)
-			return Bps[level - d];
-		if (level + d < COST_LEVELS_MAX && Bps[level + d] > 0)
-			return Bps[level + d];
+		if (level >= d && Bps[level - d].n)
+			return Bps[level - d].v;
+		if (level + d < COST_LEVELS_MAX && Bps[level + d].n)
+			return Bps[level + d].v;
 	}
 	return 0;
 }
@@ -163,19 +164,22 @@ static double decode_rate(struct rates *r, unsigned class, unsigned path, unsign
 	return guess_decode[class][pack];
 }
 
+static double seen(const struct rates_mean *m, double guess)
+{
+	return m->v > 0 ? m->v : guess;
+}
+
 void rates_get(struct rates *r, double ssd_Bps, double ssd_latency_ns, struct cost_rates *ret)
 {
 	lock_acquire(&r->lock);
 	ret->ssd_Bps = ssd_Bps > 0 ? ssd_Bps : GUESS_SSD_BPS;
 	ret->ssd_latency_s = ssd_latency_ns > 0 ? ssd_latency_ns / 1e9 : GUESS_SSD_LATENCY_S;
-	ret->dram_latency_s = r->open_s[RATES_OPEN_DRAM] > 0 ? r->open_s[RATES_OPEN_DRAM]
-							     : GUESS_OPEN_S;
-	ret->copy_latency_s = r->open_s[RATES_OPEN_COPY] > 0 ? r->open_s[RATES_OPEN_COPY]
-							     : GUESS_OPEN_S;
+	ret->dram_latency_s = seen(&r->open_s[RATES_OPEN_DRAM], GUESS_OPEN_S);
+	ret->copy_latency_s = seen(&r->open_s[RATES_OPEN_COPY], GUESS_OPEN_S);
 	/* opening takes its time wherever the content is */
 	ret->ssd_latency_s += ret->dram_latency_s;
-	ret->copy_Bps = r->copy_Bps > 0 ? r->copy_Bps : GUESS_COPY_BPS;
-	ret->recode_Bps = r->recode_Bps > 0 ? r->recode_Bps : GUESS_RECODE_BPS;
+	ret->copy_Bps = seen(&r->copy_Bps, GUESS_COPY_BPS);
+	ret->recode_Bps = seen(&r->recode_Bps, GUESS_RECODE_BPS);
 	for (unsigned c = 0; c < COST_CLASSES; c++)
 		for (unsigned p = 0; p < COST_PATHS; p++)
 			for (unsigned k = 0; k < COST_PACKINGS; k++)

@@ -13,14 +13,22 @@
 
 enum rates_open { RATES_OPEN_DRAM, RATES_OPEN_COPY, RATES_OPENS };
 
+/* The mean of the first samples, then a moving average: one stall among the first is
+ * forgotten as soon as one later. */
+struct rates_mean {
+	double v;   /* 0: not seen yet */
+	unsigned n; /* samples, no further than they matter */
+};
+
 struct rates {
 	struct lock lock; /* leaf */
-	/* lock, all of them; 0: not seen yet */
-	double decode_Bps[COST_CLASSES][COST_PATHS][COST_PACKINGS][COST_LEVELS_MAX] GUARDED;
-	double recode_Bps GUARDED, copy_Bps GUARDED;
-	double open_s[RATES_OPENS] GUARDED;
+	/* lock, all of them */
+	struct rates_mean decode_Bps[COST_CLASSES][COST_PATHS][COST_PACKINGS]
+				    [COST_LEVELS_MAX] GUARDED;
+	struct rates_mean recode_Bps GUARDED, copy_Bps GUARDED;
+	struct rates_mean open_s[RATES_OPENS] GUARDED;
 	/* layer 0 packed for memory, by bytes of the same packed for SSD */
-	double grows[COST_CLASSES] GUARDED;
+	struct rates_mean grows[COST_CLASSES] GUARDED;
 	unsigned threads; /* that decode when a file is decoded at open */
 };
 

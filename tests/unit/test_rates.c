@@ -72,6 +72,20 @@ Test(rates, a_device_hides_how_fast_decoding_is)
 	rates_fini(&r);
 }
 
+Test(rates, one_stall_is_no_rate)
+{
+	struct rates r;
+	struct cost_rates c;
+
+	rates_init(&r, 1);
+	rates_copied(&r, MIB, 1000000000); /* a second of nothing, then 1 ms each */
+	for (int i = 0; i < 9; i++)
+		rates_copied(&r, MIB, 1000000);
+	c = now(&r);
+	cr_assert_float_eq(c.copy_Bps, MIB * 1e3, MIB * 1e2);
+	rates_fini(&r);
+}
+
 Test(rates, growth)
 {
 	struct rates r;
