@@ -212,16 +212,16 @@ static void job_run(struct work *w)
 static int up_later(struct store *st, struct ctx *c, const struct adaptive_move *m)
 {
 	struct node *n = node_find(st->nodes, m->id);
+	bool behind = seal_behind(st), go;
 	unsigned by_hand;
 	struct job *j;
-	bool go;
 
 	if (!n)
 		n = index_node(st, m->id);
 	if (!n)
 		return -ENOENT;
 	lock_acquire(&c->lock);
-	go = !c->working && !c->opens && !atomic_load(&st->stopping) &&
+	go = !behind && !c->working && !c->opens && !atomic_load(&st->stopping) &&
 	     atomic_load(&st->moves) < JOBS_MAX;
 	c->working += go;
 	by_hand = c->by_hand;

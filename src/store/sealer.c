@@ -146,18 +146,17 @@ static struct node *node_of(struct store *st, uint64_t ino)
 	return n ? n : index_node(st, ino);
 }
 
-static bool on_time(struct ctx *c)
+static bool on_time(struct sealer *s, uint64_t due_ns)
 {
-	struct sealer *s = &c->st->seal;
 	bool draining;
 
 	lock_acquire(&s->lock);
 	draining = s->drain;
 	lock_release(&s->lock);
-	return !draining && clock_mono_ns() < c->due_ns + LATE_NS;
+	return !draining && clock_mono_ns() < due_ns + LATE_NS;
 }
 
-static void start_job(struct store *st, struct ctx *c)
+static void start_job(struct store *st, struct ctx *c, uint64_t due_ns)
 {
 	struct seal_job *j = mem_zalloc(sizeof(*j));
 	struct node *n = j ? node_of(st, c->ino) : NULL;
@@ -174,7 +173,7 @@ static void start_job(struct store *st, struct ctx *c)
 	j->st = st;
 	j->c = c;
 	j->node = n;
-	j->replica = on_time(c);
+	j->replica = on_time(&st->seal, due_ns);
 	j->work.run = job_run;
 	list_init(&j->work.link);
 	lock_acquire(&st->seal.lock);
@@ -183,7 +182,8 @@ static void start_job(struct store *st, struct ctx *c)
 	workers_submit(st->workers, WORK_BACKGROUND, &j->work);
 }
 
-/* The queue's first context when it is due; else when it will be. Lock held. */
+/* The queue's first context when it is due, and since when; else when it will be.
+ * Lock held. */
 static struct ctx *due(struct sealer *s, uint64_t now, uint64_t *ret_when) REQUIRES(&s->lock)
 {
 	struct ctx *c;
@@ -201,9 +201,23 @@ static struct ctx *due(struct sealer *s, uint64_t now, uint64_t *ret_when) REQUI
 		*ret_when = when;
 		return NULL;
 	}
+	*ret_when = c->due_ns;
 	list_del(&c->seal_link);
 	s->n_queue--;
 	return c;
+}
+
+bool seal_behind(struct store *st)
+{
+	struct sealer *s = &st->seal;
+	bool yes;
+
+	lock_acquire(&s->lock);
+	yes = !list_empty(&s->queue) &&
+	      clock_mono_ns() >
+		      container_of(s->queue.next, struct ctx, seal_link)->due_ns + LATE_NS;
+	lock_release(&s->lock);
+	return yes;
 }
 
 /* ---- what an earlier mount left plain -------------------------------------- */
@@ -276,7 +290,7 @@ static void *sealer_thread(void *arg)
 		lock_acquire(&c->lock);
 		c->queued = false;
 		lock_release(&c->lock);
-		start_job(st, c);
+		start_job(st, c, when);
 		lock_acquire(&s->lock);
 	}
 	lock_release(&s->lock);

@@ -328,6 +328,8 @@ bool seal_press(struct store *st);
 void seal_queue_pending(struct store *st);
 /* The same for these inodes, some at a time. Takes @ino over. Once. */
 void seal_feed(struct store *st, uint64_t *ino, size_t n);
+/* Files wait that should have been sealed by now: moves to memory give way. */
+bool seal_behind(struct store *st);
 void scrub_stop(struct store *st);
 /* Finishes a pending punch (state SWITCHED). Gate exclusive. */
 WUR int seal_punch_locked(struct ctx *c);
