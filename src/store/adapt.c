@@ -397,7 +397,7 @@ static bool room_ssd_exists(struct store *st, uint64_t bytes, uint64_t keep_ino)
 		return false;
 	spare = adaptive_spare(ad->a, keep_ino);
 	lock_release(&ad->lock);
-	return space_free(st) >= bytes || bytes - space_free(st) <= spare;
+	return space_short(st, bytes) <= spare;
 }
 
 bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none)
@@ -406,8 +406,8 @@ bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool al
 
 	if (ad && all_or_none && !room_ssd_exists(st, bytes, keep_ino))
 		return false;
-	for (int i = 0; ad && i < ROUNDS && space_free(st) < bytes; i++)
-		if (!give_up(ad, ADAPTIVE_SSD, bytes - space_free(st), keep_ino))
+	for (int i = 0; ad && i < ROUNDS && space_short(st, bytes) > 0; i++)
+		if (!give_up(ad, ADAPTIVE_SSD, space_short(st, bytes), keep_ino))
 			break;
 	return space_free(st) >= bytes;
 }

@@ -159,6 +159,15 @@ uint64_t space_free(struct store *st)
 	return used < limit ? limit - used : 0;
 }
 
+uint64_t space_short(struct store *st, uint64_t bytes)
+{
+	uint64_t used = space_used(st), limit = usable(st);
+
+	if (used > limit)
+		return bytes + (used - limit);
+	return bytes > limit - used ? bytes - (limit - used) : 0;
+}
+
 void space_release(struct store *st, uint64_t bytes)
 {
 	atomic_fetch_sub(&st->ssd_reserved, bytes);

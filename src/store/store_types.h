@@ -405,6 +405,8 @@ uint64_t space_seal_room(uint64_t limit);
 uint64_t space_write_reserve(struct store *st);
 void space_release(struct store *st, uint64_t bytes);
 uint64_t space_free(struct store *st);
+/* What must go for @bytes to fit, with what there is above the limit. */
+uint64_t space_short(struct store *st, uint64_t bytes);
 uint64_t space_limit(struct store *st); /* of it all, less what files grow by themselves */
 uint64_t space_used(struct store *st);
 /* Makes room for @bytes in DRAM by dropping the coldest. False: not enough. */

@@ -158,6 +158,21 @@ expect_errno EIO cat "$MNT/e/bad"
 for i in $(seq 0 9); do expect_same "$T/ref" "$MNT/e/$i"; done
 rm "$MNT/e/bad"
 
+# with full=evict, too, layers go before files when the limit is lowered by much
+mkdir "$MNT/h"
+expect put quality 0 "$MNT/h"
+for i in $(seq 1 6); do
+	cp "$T/ref" "$MNT/h/$i"
+	expect put seal 1 "$MNT/h/$i"
+	for k in 1 2 3; do cat "$MNT/h/$i" >/dev/null; done # unread they are worth nothing
+done
+remount_fs -o $opts,full=evict,recompute=0.1
+wait_for 20 grep -q "^plans .* of [12][0-9] contexts" "$MNT/.kvcachefs/status"
+expect put ssd $(($(gauge ssd_used_bytes) - 10000000)) "$MNT"
+expect_eq "$(counter evicted)" 0 "files removed"
+[ "$(counter levels_dropped)" -gt 0 ] || fail "no layers went for a lower limit"
+rm -r "$MNT/h"
+
 # full=evict: files that earn least go, new ones that nobody read among them; those that
 # are read stay
 rm "$MNT"/g/*
