@@ -280,9 +280,7 @@ static void look_at(struct store *st, uint64_t ino)
 
 	if (meta_get(st->meta, ino, &rec) < 0 || !(rec.flags & META_SEALED))
 		return;
-	n = node_find(st->nodes, ino);
-	if (!n)
-		n = index_node(st, ino);
+	n = index_find(st, ino);
 	if (!n)
 		return;
 	if (ctx_get(st, ino, true, &c) == 0) {

@@ -56,13 +56,10 @@ static void down_dram(struct ctx *c, const struct cost_place *to, enum adaptive_
 
 static int down_layers(struct store *st, const struct adaptive_move *m)
 {
-	struct node *n;
+	struct node *n = index_find(st, m->id);
 	struct ctx *c;
 	int r;
 
-	n = node_find(st->nodes, m->id);
-	if (!n)
-		n = index_node(st, m->id);
 	if (!n)
 		return -ENOENT;
 	r = ctx_get(st, m->id, true, &c);
@@ -211,13 +208,11 @@ static void job_run(struct work *w)
 
 static int up_later(struct store *st, struct ctx *c, const struct adaptive_move *m)
 {
-	struct node *n = node_find(st->nodes, m->id);
+	struct node *n = index_find(st, m->id);
 	bool behind = seal_behind(st), go;
 	unsigned by_hand;
 	struct job *j;
 
-	if (!n)
-		n = index_node(st, m->id);
 	if (!n)
 		return -ENOENT;
 	lock_acquire(&c->lock);

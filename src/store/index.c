@@ -213,3 +213,10 @@ struct node *index_node(struct store *st, uint64_t ino)
 	node_forget(st->nodes, dir, 1);
 	return n;
 }
+
+struct node *index_find(struct store *st, uint64_t ino)
+{
+	struct node *n = node_find(st->nodes, ino);
+
+	return n ? n : index_node(st, ino);
+}

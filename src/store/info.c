@@ -391,12 +391,10 @@ void store_each_context(struct store *st,
 	bool go = true;
 
 	for (size_t i = 0; i < n_ino && go; i++) {
-		struct node *n = node_find(st->nodes, ino[i]);
+		struct node *n = index_find(st, ino[i]);
 		struct ctx_info info;
 		char path[4096];
 
-		if (!n)
-			n = index_node(st, ino[i]);
 		if (!n)
 			continue;
 		node_path(st->nodes, n, path, sizeof(path));

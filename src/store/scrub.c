@@ -113,11 +113,9 @@ static void *scrub_thread(void *arg)
 	st->scrub.files_total = n_ino;
 	lock_release(&st->scrub_lock);
 	for (size_t i = 0; i < n_ino && !atomic_load(&st->stopping); i++) {
-		struct node *n = node_find(st->nodes, ino[i]);
+		struct node *n = index_find(st, ino[i]);
 		int r = 0;
 
-		if (!n)
-			n = index_node(st, ino[i]);
 		if (n) {
 			r = scrub_file(st, n);
 			node_forget(st->nodes, n, 1);

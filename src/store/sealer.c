@@ -139,13 +139,6 @@ static void job_run(struct work *w)
 	job_end(j, false);
 }
 
-static struct node *node_of(struct store *st, uint64_t ino)
-{
-	struct node *n = node_find(st->nodes, ino);
-
-	return n ? n : index_node(st, ino);
-}
-
 static bool on_time(struct sealer *s, uint64_t due_ns)
 {
 	bool draining;
@@ -159,7 +152,7 @@ static bool on_time(struct sealer *s, uint64_t due_ns)
 static void start_job(struct store *st, struct ctx *c, uint64_t due_ns)
 {
 	struct seal_job *j = mem_zalloc(sizeof(*j));
-	struct node *n = j ? node_of(st, c->ino) : NULL;
+	struct node *n = j ? index_find(st, c->ino) : NULL;
 
 	if (!n) {
 		mem_free(j);

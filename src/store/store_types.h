@@ -447,6 +447,8 @@ void index_occupies(struct store *st, uint64_t ino, uint64_t bytes);
 void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on);
 /* The node of an indexed file that the kernel need not know: one reference. */
 struct node *index_node(struct store *st, uint64_t ino);
+/* The node in use, else the same: one reference; NULL when there is none. */
+struct node *index_find(struct store *st, uint64_t ino);
 /* user.kvcache.NAME of the file or the nearest directory above that has it;
  * false when none. */
 bool index_setting(struct store *st, struct node *n, const char *xattr, char *buf, size_t len);

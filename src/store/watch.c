@@ -76,10 +76,8 @@ static void show(struct ctx *c)
 /* Its last mapping may be gone. */
 static void settle(struct ctx *c)
 {
-	struct node *n = node_find(c->st->nodes, c->ino);
+	struct node *n = index_find(c->st, c->ino);
 
-	if (!n)
-		n = index_node(c->st, c->ino);
 	if (!n)
 		return;
 	level_settle(c, n);
