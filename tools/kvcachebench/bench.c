@@ -2,7 +2,9 @@
 /* Times, quiet scheduling, progress. */
 #include "bench.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,4 +101,23 @@ void bench_progress(const char *text)
 {
 	if (isatty(STDERR_FILENO))
 		fprintf(stderr, "\r\033[K%s", text ? text : "");
+}
+
+int bench_options(int argc, char **argv, const struct option *longs, int (*one)(int c, void *o),
+		  void *o)
+{
+	int c, i = 0;
+
+	while ((c = getopt_long(argc, argv, "h", longs, &i)) != -1) {
+		if (c == 'h')
+			return 1;
+		if (c == '?')
+			return -EINVAL;
+		if (one(c, o) < 0) {
+			fprintf(stderr, "kvcachebench: bad value '%s' for --%s\n", optarg,
+				longs[i].name);
+			return -EINVAL;
+		}
+	}
+	return 0;
 }

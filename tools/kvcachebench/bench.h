@@ -40,6 +40,13 @@ double bench_best(const struct bench_times *t);   /* 0 when empty */
  * right to it, it goes on as it is, silently: results are ratios anyway. */
 void bench_quiet(void);
 
+/* Gives each option of @longs ("help" with value 'h' among them) to @one with @o, which
+ * answers < 0 to a bad value. 0 go on, operands are from optind; 1 help is asked for;
+ * -EINVAL said why. */
+struct option;
+int bench_options(int argc, char **argv, const struct option *longs, int (*one)(int c, void *o),
+		  void *o);
+
 /* One status line on stderr while something takes long; nothing if not a tty.
  * NULL clears it. */
 void bench_progress(const char *text);

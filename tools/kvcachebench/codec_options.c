@@ -38,8 +38,7 @@ static void help(void)
 }
 
 enum { OPT_DTYPE = 256, OPT_ROW, OPT_SKIP, OPT_LAYOUT, OPT_CHUNK, OPT_BYTES, OPT_ROUNDS, OPT_CODEC,
-       OPT_NO_QUIET, OPT_JSON, OPT_QUALITY, OPT_NO_QUALITY, OPT_MODEL, OPT_KVLM, OPT_PLOT,
-       OPT_HELP };
+       OPT_NO_QUIET, OPT_JSON, OPT_QUALITY, OPT_NO_QUALITY, OPT_MODEL, OPT_KVLM, OPT_PLOT };
 
 static const struct option long_options[] = {
 	{ "dtype", required_argument, NULL, OPT_DTYPE },
@@ -57,7 +56,7 @@ static const struct option long_options[] = {
 	{ "model", required_argument, NULL, OPT_MODEL },
 	{ "kvlm", required_argument, NULL, OPT_KVLM },
 	{ "plot", required_argument, NULL, OPT_PLOT },
-	{ "help", no_argument, NULL, OPT_HELP },
+	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -69,8 +68,9 @@ static int parse_size(const char *s, uint64_t min, uint64_t max, uint64_t *ret)
 	return r == 0 && (*ret < min || *ret > max) ? -ERANGE : r;
 }
 
-static int parse_option(int c, struct codec_options *o)
+static int parse_option(int c, void *arg)
 {
+	struct codec_options *o = arg;
 	uint64_t v = 0;
 	int r = 0;
 
@@ -150,7 +150,7 @@ static void find_kvlm(struct codec_options *o)
 
 int codec_options_parse(int argc, char **argv, struct codec_options *o)
 {
-	int c, i = 0;
+	int r;
 
 	*o = (struct codec_options){
 		.in = { .dtype = -1, .chunk_bytes = 1u << 20 },
@@ -160,19 +160,11 @@ int codec_options_parse(int argc, char **argv, struct codec_options *o)
 		.q = { .dir = "/tmp" },
 	};
 
-	while ((c = getopt_long(argc, argv, "h", long_options, &i)) != -1) {
-		if (c == 'h' || c == OPT_HELP) {
-			help();
-			return 1;
-		}
-		if (c == '?')
-			return -EINVAL;
-		if (parse_option(c, o) < 0) {
-			fprintf(stderr, "kvcachebench: bad value '%s' for --%s\n", optarg,
-				long_options[i].name);
-			return -EINVAL;
-		}
-	}
+	r = bench_options(argc, argv, long_options, parse_option, o);
+	if (r == 1)
+		help();
+	if (r)
+		return r;
 	o->first = optind;
 	if (!o->q.kvlm)
 		find_kvlm(o);

@@ -114,29 +114,6 @@ static int draw(struct load *ld)
 
 /* ---- one request ------------------------------------------------------------------ */
 
-/* To the end of the file; its length or -errno. */
-static ssize_t read_all(const char *path, char *buf, size_t cap)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t at = 0;
-	ssize_t n = 1;
-
-	if (fd < 0)
-		return -errno;
-	while (n > 0 && at < cap) {
-		n = read(fd, buf + at, cap - at < CALL ? cap - at : CALL);
-		if (n < 0) {
-			int e = errno;
-
-			close(fd);
-			return -e;
-		}
-		at += (size_t)n;
-	}
-	close(fd);
-	return (ssize_t)at;
-}
-
 /* The form that these bytes are; PLACE_FORMS_MAX: none. */
 static unsigned form_of(const struct load *ld, unsigned ctx, const void *p, size_t len)
 {
@@ -172,7 +149,7 @@ static int load_one(struct reader *rd, struct request *q)
 	snprintf(path, sizeof(path), "%s/%s", l->mnt, c->name);
 	rig_ask(path, "tier", tier, sizeof(tier));
 	t0 = clock_mono_ns();
-	got = read_all(path, rd->buf, rd->buf_bytes);
+	got = rig_slurp(path, rd->buf, rd->buf_bytes);
 	if (got >= 0 && kivi)
 		r = unpack(rd, got, &len);
 	q->delay_s = (float)((double)(clock_mono_ns() - t0) * 1e-9);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/units.h"
+#include "bench.h"
 #include "placement.h"
 
 static void help(void)
@@ -45,7 +46,7 @@ static void help(void)
 enum { OPT_CONTEXTS = 256, OPT_BYTES, OPT_TASKS, OPT_ZIPF, OPT_DRAM, OPT_ALPHA, OPT_THROTTLE,
        OPT_THROTTLE_RATE, OPT_RATE, OPT_REQUESTS, OPT_WARMUP, OPT_HISTORY, OPT_MINUTES,
        OPT_PREPARE, OPT_READERS, OPT_REPEATS, OPT_RECOMPUTE, OPT_SEED, OPT_ONLY, OPT_PLOT,
-       OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL, OPT_NO_QUIET, OPT_JSON, OPT_HELP };
+       OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL, OPT_NO_QUIET, OPT_JSON };
 
 static const struct option long_options[] = {
 	{ "contexts", required_argument, NULL, OPT_CONTEXTS },
@@ -74,7 +75,7 @@ static const struct option long_options[] = {
 	{ "model", required_argument, NULL, OPT_MODEL },
 	{ "no-quiet", no_argument, NULL, OPT_NO_QUIET },
 	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, OPT_HELP },
+	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -131,8 +132,10 @@ static int parse_throttle(const char *s, int *ret)
 	return -EINVAL;
 }
 
-static int parse_option(int c, struct place_options *o)
+static int parse_option(int c, void *arg)
 {
+	struct place_options *o = arg;
+
 	switch (c) {
 	case OPT_CONTEXTS: return parse_unsigned(optarg, 1, 100000, &o->contexts);
 	case OPT_BYTES: return parse_size(optarg, 1u << 20, 4ull << 30, &o->rig.bytes);
@@ -166,7 +169,7 @@ static int parse_option(int c, struct place_options *o)
 
 int place_options_parse(int argc, char **argv, struct place_options *o)
 {
-	int c, i = 0;
+	int r;
 
 	*o = (struct place_options){
 		.rig = { .dir = "/var/tmp/kvcachebench", .bytes = 64u << 20, .quiet_sched = true },
@@ -176,17 +179,11 @@ int place_options_parse(int argc, char **argv, struct place_options *o)
 		.zipf = { { 0, 0.6, 0.9, 1.2 }, 4 }, .dram = { { 0.1, 0.25, 0.5, 1 }, 4 },
 		.alpha = { { 0.03, 0.1, 0.3, 1, 3 }, 5 },
 	};
-	while ((c = getopt_long(argc, argv, "h", long_options, &i)) != -1) {
-		if (c == 'h' || c == OPT_HELP) {
-			help();
-			return 1;
-		}
-		if (c == '?')
-			return -EINVAL;
-		if (parse_option(c, o) < 0)
-			return rig_fail(-EINVAL, "bad value '%s' for --%s", optarg,
-					long_options[i].name);
-	}
+	r = bench_options(argc, argv, long_options, parse_option, o);
+	if (r == 1)
+		help();
+	if (r)
+		return r;
 	if (optind < argc)
 		return rig_fail(-EINVAL, "unexpected argument '%s'", argv[optind]);
 	if (o->plot && strpbrk(o->plot, "'\\\n"))

@@ -40,7 +40,7 @@ static void help(void)
 
 enum { OPT_POLICY = 256, OPT_DRAM, OPT_SSD, OPT_ALPHA, OPT_SIMULATE, OPT_SPEED, OPT_SCALE, OPT_READS,
        OPT_WARM, OPT_READERS, OPT_THROTTLE_RATE, OPT_OPTIONS, OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL, OPT_NO_QUIET,
-       OPT_JSON, OPT_HELP };
+       OPT_JSON };
 
 static const struct option long_options[] = {
 	{ "policy", required_argument, NULL, OPT_POLICY },
@@ -61,12 +61,13 @@ static const struct option long_options[] = {
 	{ "model", required_argument, NULL, OPT_MODEL },
 	{ "no-quiet", no_argument, NULL, OPT_NO_QUIET },
 	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, OPT_HELP },
+	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
 
-static int parse_option(int c, struct replay_options *o)
+static int parse_option(int c, void *arg)
 {
+	struct replay_options *o = arg;
 	uint64_t v = 0;
 	int r = 0;
 
@@ -102,22 +103,16 @@ static int parse_option(int c, struct replay_options *o)
 /* 0 go on, 1 help was shown, -EINVAL said why. */
 static int parse(int argc, char **argv, struct replay_options *o)
 {
-	int c, i = 0;
+	int r;
 
 	*o = (struct replay_options){ .rig = { .dir = "/var/tmp/kvcachebench", .quiet_sched = true },
 				      .alpha_s = -1, .speed = 1, .scale = 1, .readers = 4,
 				      .reads = UINT64_MAX };
-	while ((c = getopt_long(argc, argv, "h", long_options, &i)) != -1) {
-		if (c == 'h' || c == OPT_HELP) {
-			help();
-			return 1;
-		}
-		if (c == '?')
-			return -EINVAL;
-		if (parse_option(c, o) < 0)
-			return rig_fail(-EINVAL, "bad value '%s' for --%s", optarg,
-					long_options[i].name);
-	}
+	r = bench_options(argc, argv, long_options, parse_option, o);
+	if (r == 1)
+		help();
+	if (r)
+		return r;
 	if (optind + 1 != argc)
 		return rig_fail(-EINVAL, "name one trace, such as STORE/trace");
 	o->trace = argv[optind];

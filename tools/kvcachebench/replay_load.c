@@ -82,46 +82,25 @@ int replay_write(const struct replay_load *l, uint32_t i, bool settle)
 
 /* ---- one request ------------------------------------------------------------------ */
 
-static int read_all(const char *path, char *buf, size_t cap)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t at = 0;
-	ssize_t n = 1;
-
-	if (fd < 0)
-		return -errno;
-	while (n > 0 && at < cap) {
-		n = read(fd, buf + at, cap - at < CALL ? cap - at : CALL);
-		if (n < 0) {
-			n = -errno;
-			close(fd);
-			return (int)n;
-		}
-		at += (size_t)n;
-	}
-	close(fd);
-	return 0;
-}
-
 static int read_one(struct reader *rd, uint32_t ctx, struct request *q)
 {
 	const struct replay_load *l = rd->ld->l;
 	char path[RIG_PATH], tier[16];
 	uint64_t t0;
-	int r;
+	ssize_t got;
 
 	path_of(l, ctx, path);
 	rig_ask(path, "tier", tier, sizeof(tier));
 	t0 = clock_mono_ns();
-	r = read_all(path, rd->buf, rd->buf_bytes);
+	got = rig_slurp(path, rd->buf, rd->buf_bytes);
 	q->delay_s = (float)((double)(clock_mono_ns() - t0) * 1e-9);
 	q->hit = strcmp(tier, "dram") == 0 || strcmp(tier, "copy") == 0;
-	if (r == -ENOENT || r == -ESTALE) {
+	if (got == -ENOENT || got == -ESTALE) {
 		q->gone = true;
 		q->delay_s = (float)(l->recompute_s_per_byte * (double)l->contents->bytes[ctx]);
 		return replay_write(l, ctx, false);
 	}
-	return r < 0 ? rig_fail(r, "reading %s: %s", path, err_text(r)) : 0;
+	return got < 0 ? rig_fail((int)got, "reading %s: %s", path, err_text((int)got)) : 0;
 }
 
 /* ---- readers ---------------------------------------------------------------------- */

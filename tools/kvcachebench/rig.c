@@ -56,7 +56,7 @@ bool rig_row_wanted(const struct rig *g, const char *name)
 /* ---- options -------------------------------------------------------------- */
 
 enum { OPT_DIR = 256, OPT_BYTES, OPT_ROUNDS, OPT_FILES, OPT_ONLY, OPT_DAEMON, OPT_KVLM, OPT_MODEL,
-       OPT_CHECK, OPT_NO_QUIET, OPT_JSON, OPT_HELP };
+       OPT_CHECK, OPT_NO_QUIET, OPT_JSON };
 
 static const struct option long_options[] = {
 	{ "dir", required_argument, NULL, OPT_DIR },
@@ -70,7 +70,7 @@ static const struct option long_options[] = {
 	{ "check", no_argument, NULL, OPT_CHECK },
 	{ "no-quiet", no_argument, NULL, OPT_NO_QUIET },
 	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, OPT_HELP },
+	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -88,8 +88,9 @@ static void help(const char *more)
 	       "  --json         one JSON object instead of a table\n", more);
 }
 
-static int parse_option(int c, struct rig_options *o)
+static int parse_option(int c, void *arg)
 {
+	struct rig_options *o = arg;
 	uint64_t v = 0;
 	int r = 0;
 
@@ -121,21 +122,15 @@ static int parse_option(int c, struct rig_options *o)
 
 int rig_options(int argc, char **argv, const char *more, struct rig_options *o)
 {
-	int c, i = 0;
+	int r;
 
 	*o = (struct rig_options){ .dir = "/var/tmp/kvcachebench", .bytes = 512u << 20,
 				   .rounds = 5, .files = 100000, .quiet_sched = true };
-	while ((c = getopt_long(argc, argv, "h", long_options, &i)) != -1) {
-		if (c == 'h' || c == OPT_HELP) {
-			help(more);
-			return 1;
-		}
-		if (c == '?')
-			return -EINVAL;
-		if (parse_option(c, o) < 0)
-			return rig_fail(-EINVAL, "bad value '%s' for --%s", optarg,
-					long_options[i].name);
-	}
+	r = bench_options(argc, argv, long_options, parse_option, o);
+	if (r == 1)
+		help(more);
+	if (r)
+		return r;
 	if (optind < argc)
 		return rig_fail(-EINVAL, "unexpected argument '%s'", argv[optind]);
 	if (geteuid() != 0)

@@ -125,6 +125,8 @@ WUR int rig_mount_at(struct rig *g, struct rig_mount *m, const char *dir, const 
 		     const char *options);
 /* Another FUSE server that stays in the foreground. */
 WUR int rig_fuse_start(struct rig *g, struct rig_mount *m, const char *const argv[]);
+/* Opens, reads to the end or as far as @cap, closes, as clients do. Bytes read or -errno. */
+ssize_t rig_slurp(const char *path, char *buf, size_t cap);
 /* setfattr user.kvcache.@what. */
 WUR int rig_steer(const char *file, const char *what, const char *value);
 /* getfattr user.kvcache.@what; "" when there is none. */

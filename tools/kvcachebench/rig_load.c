@@ -38,6 +38,28 @@ static int load_read(int fd, char *buf, size_t len, bool direct)
 	return 0;
 }
 
+ssize_t rig_slurp(const char *path, char *buf, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t at = 0;
+	ssize_t n = 1;
+
+	if (fd < 0)
+		return -errno;
+	while (n > 0 && at < cap) {
+		n = read(fd, buf + at, cap - at < CALL ? cap - at : CALL);
+		if (n < 0) {
+			int e = errno;
+
+			close(fd);
+			return -e;
+		}
+		at += (size_t)n;
+	}
+	close(fd);
+	return (ssize_t)at;
+}
+
 static int load_mmap(int fd, char *buf, size_t len)
 {
 	void *p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
