@@ -294,6 +294,13 @@ static int check_text(int id, const char *v, size_t len, struct sbuf *why)
 	return 0;
 }
 
+static size_t longest(int id)
+{
+	const char *want = xattr_table[id].value;
+
+	return strcmp(want, "LEVEL") == 0 || strcmp(want, "SECONDS") == 0 ? 31 : 255;
+}
+
 static int check_value(const struct xattr_change *c, struct sbuf *why)
 {
 	const char *want = xattr_table[c->id].value, *v = c->value;
@@ -303,6 +310,8 @@ static int check_value(const struct xattr_change *c, struct sbuf *why)
 
 	if (strlen(v) != c->len || c->len == 0)
 		return refuse(why, -EINVAL, "it is empty or holds a NUL");
+	if (c->len > longest(c->id)) /* who heeds it has room for no more */
+		return refuse(why, -EINVAL, "it is too long");
 	if (strcmp(want, "TEXT") == 0)
 		return check_text(c->id, v, c->len, why);
 	if (strcmp(want, "FLAG") == 0)

@@ -28,15 +28,18 @@ static const char *const checksums[] = { "user.vllm.kv_crc32c" };
 
 /* ---- the floor ------------------------------------------------------------- */
 
+/* A value that says nothing (it came beside the mount) grants nothing. */
 static bool own_quality(struct store *st, struct node *n, double *ret)
 {
 	char v[32];
 	ssize_t len = store_getxattr(st, n, QUALITY, v, sizeof(v) - 1);
 
-	if (len < 0)
+	if (len < 0 && len != -ERANGE)
 		return false;
-	v[len] = 0;
-	return units_parse_double(v, 0, 1, ret) == 0;
+	v[len < 0 ? 0 : len] = 0;
+	if (units_parse_double(v, 0, 1, ret) < 0)
+		*ret = 1;
+	return true;
 }
 
 double grant_floor(struct store *st, struct node *n)

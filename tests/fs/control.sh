@@ -77,6 +77,8 @@ expect_eq "$(get quality "$MNT/f")" 1
 bad() { expect_errno "$1" setfattr -n "user.kvcache.$2" -v "$3" "$4"; }
 bad EINVAL quality 1.5 "$MNT/f"
 bad EINVAL quality abc "$MNT/f"
+bad EINVAL quality 1.00000000000000000000000000000000 "$MNT/f"
+bad EINVAL feedback "$(printf '0:0.5,%.0s' {1..60})1:0.5" "$MNT/f"
 bad EINVAL pin maybe "$MNT/f"
 bad EINVAL move tape "$MNT/f"
 bad EINVAL layout "dtype=int99" "$MNT/f"
@@ -133,4 +135,9 @@ setfattr -n user.kvcache.ssd -v 0 "$MNT" || fail "no limit of ssd"
 expect_eq "$(get ssd "$MNT")" "$all" "ssd without limit"
 setfattr -n user.kvcache.evict -v 1 "$MNT/f" || fail "evict"
 expect_fail stat "$MNT/f"
+# a quality that came beside the mount and says nothing grants nothing
+umount_fs
+expect setfattr -n user.kvcache.quality -v 0.000000000000000000000000000000000 "$STORE/tree/copy"
+mount_fs "${FS_OPTS[@]}" -o quality=0
+bad EPERM level 0 "$MNT/copy"
 case_end
