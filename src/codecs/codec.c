@@ -27,6 +27,7 @@
 #define PROBE_PIECES 4u
 #define PROBE_BYTES 4096u     /* each */
 #define REPEAT_ROWS 512u      /* rows looked at for equal ones */
+#define REPEAT_RUN 64u        /* of them one after the other */
 #define REPEAT_SLOTS 1024u
 #define REPEAT_BYTES 64u      /* of a row that stand for it */
 #define SPARSE_BITS 5u        /* byte entropy below this: Huffman pays in DRAM too */
@@ -262,7 +263,8 @@ static int opaque(struct codec_ctx *ctx, enum codec_form form, const struct prob
 
 /*
  * Do at least a quarter of the rows repeat an earlier one? The V rows of a
- * model's first layer do: they depend on nothing but the token.
+ * model's first layer do: they depend on nothing but the token. Runs of rows from
+ * all of the chunk are looked at, as it may begin with that layer and hold others.
  */
 static bool rows_repeat(struct planes_scratch *s, const struct chunk_shape *shape,
 			const uint8_t *src, size_t len)
@@ -270,14 +272,20 @@ static bool rows_repeat(struct planes_scratch *s, const struct chunk_shape *shap
 	uint64_t *slots = (uint64_t *)(void *)s->seg[0];
 	size_t rows = shape->row_bytes ? len / shape->row_bytes : 0, again = 0;
 	size_t each = shape->row_bytes < REPEAT_BYTES ? shape->row_bytes : REPEAT_BYTES;
+	size_t skip = 0; /* behind each run */
 
-	if (rows > REPEAT_ROWS)
+	if (rows > REPEAT_ROWS) {
+		skip = (rows - REPEAT_ROWS) / (REPEAT_ROWS / REPEAT_RUN);
 		rows = REPEAT_ROWS;
+	}
 	memset(slots, 0, REPEAT_SLOTS * sizeof(slots[0]));
 	for (size_t i = 0; i < rows; i++) {
-		uint64_t h = hash64(src + i * shape->row_bytes, each, 1) | 1;
+		const uint8_t *row = src + (i + i / REPEAT_RUN * skip) * shape->row_bytes;
+		uint64_t h = hash64(row, each, 1) | 1;
 		size_t at = h >> 32 & (REPEAT_SLOTS - 1);
 
+		if (row[0] == 0 && memcmp(row, row + 1, each - 1) == 0)
+			continue; /* unused: no form minds those */
 		while (slots[at] && slots[at] != h)
 			at = (at + 1) & (REPEAT_SLOTS - 1);
 		again += slots[at] == h;

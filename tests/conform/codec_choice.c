@@ -119,6 +119,12 @@ static void choices_layers(struct codec_ctx *c, struct job *j)
 	expect(c, j, DATA_TEXT, ELEM_BYTES, CODEC_FORM_SSD, CODEC_ZSTD, 100);
 	expect(c, j, DATA_ROWS, ELEM_BF16, CODEC_FORM_SSD, CODEC_ZSTD, 10);
 	expect(c, j, DATA_HALF_ZERO, ELEM_BF16, CODEC_FORM_SSD, CODEC_LADDER_HUF, 2.8);
+	/* the first layer's V, and others behind it */
+	job_fill(j, DATA_GAUSSIAN, ELEM_BF16, LEN, CODEC_FORM_SSD);
+	for (size_t row = 16; row < 400; row++)
+		memcpy(j->src + row * 256, j->src + row % 16 * 256, 256);
+	CHECK_EQ(encode_decode(c, j), 0);
+	CHECK_EQ(j->id, CODEC_LADDER_HUF);
 	j->layers = false;
 }
 
