@@ -32,12 +32,13 @@ struct chunk_shape {
 	uint8_t elem;         /* enum elem_type */
 	uint8_t kind;         /* enum region_kind */
 	uint8_t transposed;   /* 1: rows are channels, columns are tokens */
-	uint8_t reserved;
+	uint8_t page;         /* 1: its region's first rows need not be a context's. Not stored */
 	uint32_t layer;       /* of the model; 0 when unknown */
 	uint32_t row_bytes;   /* one row (token, or channel if transposed); 0 unknown */
 	uint32_t head_bytes;  /* one head within a row; 0 unknown */
 	uint32_t first_row;   /* index within the region of the chunk's first row */
 	uint32_t region_rows; /* rows of the whole region; 0 unknown */
+	uint32_t part_rows;   /* of each region, when alike ones share the chunk; else 0. Not stored */
 };
 
 static inline unsigned elem_bytes(unsigned elem)

@@ -103,6 +103,18 @@ static bool range_add(struct ladder_head *h, struct ladder_scratch *s, uint32_t 
 	return true;
 }
 
+/* Is row @i one of a context's tokens that are kept exact? */
+static bool row_kept(const struct chunk_shape *shape, const struct ladder_opts *o, uint32_t i)
+{
+	uint64_t token = (uint64_t)shape->first_row + i, rows = shape->region_rows;
+
+	if (shape->part_rows) {
+		rows = shape->part_rows;
+		token %= rows;
+	}
+	return (token < o->sinks && !shape->page) || (rows > token && rows - token <= o->window);
+}
+
 static bool find_ranges(struct ladder_head *h, struct ladder_scratch *s,
 			const struct chunk_shape *shape, const struct ladder_opts *o,
 			const uint8_t *src)
@@ -111,13 +123,11 @@ static bool find_ranges(struct ladder_head *h, struct ladder_scratch *s,
 
 	h->coded_rows = 0;
 	for (uint32_t i = 0; i < h->rows; i++) {
-		uint64_t token = (uint64_t)shape->first_row + i;
 		const uint8_t *p = src + i * row;
 		bool fill = row_equal(h, p), exact = row_odd(h, p);
 
 		if (!h->transposed)
-			exact |= token < o->sinks || (shape->region_rows > token &&
-						      shape->region_rows - token <= o->window);
+			exact |= row_kept(shape, o, i);
 		if (!fill && !exact)
 			h->coded_rows++;
 		else if (!range_add(h, s, i, fill, src))

@@ -89,7 +89,8 @@ WUR int layout_unpack(const void *p, size_t len, struct layout **ret);
  * than max_bytes are cut at elements, and their chunks' shapes have row_bytes 0.
  * Neighbours without a gap, of one element type, are merged into one chunk up to
  * the target: its layer is the first one's, its kind REGION_KV when they
- * differ, row_bytes and head_bytes 0 when they differ, region_rows the chunk's.
+ * differ, row_bytes and head_bytes 0 when they differ, region_rows the chunk's;
+ * part_rows says where each begins when all are alike.
  * The chunks cover [0, size_bytes) without gaps, in order. */
 struct layout_chunk {
 	uint64_t off_bytes;

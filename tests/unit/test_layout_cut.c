@@ -99,48 +99,75 @@ Test(layout_cut, rows_longer_than_a_chunk_are_cut_at_elements)
 	mem_free(c);
 }
 
-/* Eight of keys, eight of values, each @len. */
-static struct layout sixteen(struct layout_region r[16], uint32_t len)
+/* Half of them keys, half of them values, each @len. */
+static struct layout many(struct layout_region r[], uint32_t n, uint32_t len)
 {
-	for (uint32_t i = 0; i < 16; i++)
+	for (uint32_t i = 0; i < n; i++)
 		r[i] = (struct layout_region){ .off_bytes = (uint64_t)i * len,
 					       .len_bytes = len,
 					       .elem = ELEM_BF16,
-					       .kind = i < 8 ? REGION_K : REGION_V,
-					       .layer = i % 8,
+					       .kind = i < n / 2 ? REGION_K : REGION_V,
+					       .layer = i % (n / 2),
 					       .row_bytes = 2048 };
-	return of(r, 16, (uint64_t)16 * len);
+	return of(r, n, (uint64_t)n * len);
 }
 
 Test(layout_cut, small_neighbours_share_a_chunk)
 {
-	struct layout_region r[16];
-	struct layout l = sixteen(r, 32 * KIB);
+	struct layout_region r[40];
+	struct layout l = many(r, 40, 8 * KIB);
 	struct layout_chunk *c;
 	uint32_t n;
 
-	c = cut(&l, 256 * KIB, MIB, &n);
+	c = cut(&l, 160 * KIB, MIB, &n);
 	cr_assert_eq(n, 2);
 	cr_assert_eq(c[0].shape.kind, REGION_K);
-	cr_assert_eq(c[0].shape.region_rows, 128);
+	cr_assert_eq(c[0].shape.region_rows, 80);
+	cr_assert_eq(c[0].shape.part_rows, 4);
 	cr_assert_eq(c[1].shape.kind, REGION_V);
 	mem_free(c);
-	c = cut(&l, 384 * KIB, MIB, &n);
+	c = cut(&l, 200 * KIB, MIB, &n);
 	cr_assert_eq(n, 2);
 	cr_assert_eq(c[0].shape.kind, REGION_KV);
 	mem_free(c);
 	r[1].elem = ELEM_F16; /* another type */
 	r[3].off_bytes += 2;  /* a gap on both sides */
 	r[3].len_bytes -= 2048;
-	c = cut(&l, 256 * KIB, MIB, &n);
+	r[5].off_bytes -= 2048; /* not alike */
+	r[5].len_bytes += 2048;
+	r[4].len_bytes -= 2048;
+	c = cut(&l, 176 * KIB, MIB, &n);
 	cr_assert_eq(n, 8);
+	cr_assert_eq(c[6].shape.region_rows, 88);
+	cr_assert_eq(c[6].shape.part_rows, 0);
+	mem_free(c);
+}
+
+/* First tokens are where a context begins, which a page need not do. */
+Test(layout_cut, short_pages_have_no_first_tokens)
+{
+	struct layout_region r[16];
+	struct layout l = many(r, 16, 63 * 2048);
+	struct layout_chunk *c;
+	uint32_t n;
+
+	c = cut(&l, 768 * KIB, MIB, &n);
+	cr_assert(n == 16 && c[0].shape.page && c[0].shape.part_rows == 0);
+	mem_free(c);
+	l.name = "safetensors";
+	c = cut(&l, 768 * KIB, MIB, &n);
+	cr_assert(n == 16 && !c[0].shape.page);
+	mem_free(c);
+	l = many(r, 16, 64 * 2048);
+	c = cut(&l, 768 * KIB, MIB, &n);
+	cr_assert(n == 16 && !c[0].shape.page);
 	mem_free(c);
 }
 
 Test(layout_cut, others_keep_to_themselves)
 {
 	struct layout_region r[16];
-	struct layout l = sixteen(r, 128 * KIB);
+	struct layout l = many(r, 16, 48 * KIB);
 	struct layout_chunk *c;
 	uint32_t n;
 
@@ -150,9 +177,9 @@ Test(layout_cut, others_keep_to_themselves)
 	cr_assert_eq(c[7].shape.layer, 7);
 	cr_assert_eq(c[8].shape.kind, REGION_V);
 	mem_free(c);
-	r[3].len_bytes = 64 * KIB; /* a small one between large ones */
-	r[4].off_bytes -= 64 * KIB;
-	r[4].len_bytes = 192 * KIB;
+	r[3].len_bytes = 32 * KIB; /* a small one between large ones */
+	r[4].off_bytes -= 16 * KIB;
+	r[4].len_bytes = 64 * KIB;
 	c = cut(&l, 768 * KIB, MIB, &n);
 	cr_assert_eq(n, 16);
 	mem_free(c);
