@@ -17,6 +17,9 @@
 #include "codecs/ladder.h"
 
 #define STEP_BLOCKS 8u   /* 8 lines each, of every strip, that the step is taken from */
+#define STEP_ROWS (2 * STEP_BLOCKS * LADDER_LINES) /* at most */
+#define OUT_OCTAVES 4u
+#define OUT_PART 8u
 #define SPREAD_MIN (-6)   /* least log2 of variance that has a class, in D0 squared */
 #define ODD_PART 8u       /* a row with so great a part not finite is not coded */
 
@@ -267,10 +270,49 @@ static bool step_choose(struct ladder_scratch *s, struct ladder_head *h, int add
 	return h->elem == ELEM_F16 ? e >= -40 && e <= 0 : e >= -100 && e <= 100;
 }
 
-/* What the step is taken from: a sample of the chunk. */
-static void step_sample(struct ladder_scratch *s, const struct ladder_kern *k,
-			const struct ladder_head *h, const uint8_t *src)
+/* Rows of the sample, tokens in rows: how large their values are, as sums of patterns, which
+ * go with the logarithm. One far above the others would make the step useless for them. */
+struct step_rows {
+	uint32_t n, size[STEP_ROWS];
+	bool out[STEP_ROWS];
+};
+
+static void rows_add(struct step_rows *r, const struct ladder_block *b, uint16_t top)
 {
+	for (unsigned j = 0; j < LADDER_LINES; j++)
+		for (unsigned l = 0; l < 64; l++) {
+			uint16_t p = b->pat[j][l] & 0x7fff;
+
+			r->size[r->n + j] += p < top ? p : 0;
+		}
+}
+
+static int size_order(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Rows that are OUT_OCTAVES above the median in the mean; whether there are any, but few:
+ * else they are others, such as K beside V. */
+static bool rows_out(struct step_rows *r, const struct ladder_head *h)
+{
+	uint32_t sorted[STEP_ROWS], far = h->cols * (OUT_OCTAVES << (h->elem == ELEM_F16 ? 10 : 7));
+	uint32_t n = 0;
+
+	memcpy(sorted, r->size, r->n * sizeof(sorted[0]));
+	qsort(sorted, r->n, sizeof(sorted[0]), size_order);
+	for (uint32_t i = 0; i < r->n; i++)
+		n += r->out[i] = r->size[i] > sorted[r->n / 2] + far;
+	return n > 0 && n <= r->n / OUT_PART;
+}
+
+/* What the step is taken from: a sample of the chunk, but for rows that are out. */
+static void step_sample(struct ladder_scratch *s, const struct ladder_kern *k,
+			const struct ladder_head *h, const uint8_t *src, struct step_rows *rows)
+{
+	uint16_t top = h->elem == ELEM_F16 ? 0x7c00 : 0x7f80;
 	uint32_t groups = h->transposed ? (h->cols + 511) / 512 : (h->coded_rows + 7) / 8;
 	uint32_t every = groups > STEP_BLOCKS ? groups / STEP_BLOCKS : 1;
 	struct ladder_walk w;
@@ -278,12 +320,20 @@ static void step_sample(struct ladder_scratch *s, const struct ladder_kern *k,
 	memset(s->stats->mean, 0, h->channels * sizeof(s->stats->mean[0]));
 	memset(s->stats->square, 0, h->channels * sizeof(s->stats->square[0]));
 	memset(s->stats->count, 0, h->channels * sizeof(s->stats->count[0]));
+	rows->n = 0;
 	ladder_walk_init(&w, k, h, s, true);
 	while (ladder_walk_next(&w)) {
 		if ((h->transposed ? w.piece - 1 : (w.coded - 1) / 8) % every)
 			continue;
 		ladder_block_load(&w, src, &s->block);
+		if (!h->transposed)
+			rows_add(rows, &s->block, top);
+		for (unsigned j = 0; !h->transposed && j < LADDER_LINES; j++)
+			if (rows->out[rows->n + j])
+				memset(s->block.pat[j], 0xff, sizeof(s->block.pat[j]));
 		step_add(s, &w, h->elem == ELEM_F16);
+		if (!h->transposed && 64 * w.strip >= h->cols)
+			rows->n += LADDER_LINES;
 	}
 }
 
@@ -292,8 +342,11 @@ static bool find_step(struct ladder_scratch *s, const struct ladder_kern *k,
 		      const uint8_t *src, struct ladder_head *h)
 {
 	int step = o->step_256[shape->kind % REGION_KINDS_], gain;
+	struct step_rows rows = { 0 };
 
-	step_sample(s, k, h, src);
+	step_sample(s, k, h, src, &rows);
+	if (rows_out(&rows, h))
+		step_sample(s, k, h, src, &rows);
 	gain = ladder_turning_find(s, shape, src, h);
 	return step_choose(s, h, h->turn ? o->turning_256 - gain : step);
 }

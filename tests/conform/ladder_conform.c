@@ -298,6 +298,29 @@ static void chunks(struct bench *b, struct rng *r, bool must)
 	CHECK(!must || (b->encoded > b->cases / 4 && b->turning > 4));
 }
 
+/* Tokens a thousand times as large as the others do not make the step any larger. */
+static void huge_tokens(struct bench *b)
+{
+	struct one o = { .kind = DATA_GAUSSIAN, .len = 1000 * 192 };
+	uint8_t *src = b->src_end - o.len;
+	int step;
+
+	o.shape = (struct chunk_shape){ .elem = ELEM_BF16, .row_bytes = 192, .kind = REGION_K };
+	codec_data_fill(o.kind, ELEM_BF16, 96, 5, src, o.len);
+	CHECK(encode_all(b, &o, 0, src));
+	step = (int8_t)b->buf[0][0][2];
+	for (unsigned row = 8; row < 1000; row += 60)
+		for (unsigned c = 0; c < 96; c++)
+			src[row * 192 + 2 * c + 1] = (uint8_t)(src[row * 192 + 2 * c + 1] + 5);
+	CHECK(encode_all(b, &o, 0, src) && encode_all(b, &o, 1, src));
+	CHECK_MSG((int8_t)b->buf[0][0][2] == step, "steps 2^%d and 2^%d", step,
+		  (int8_t)b->buf[0][0][2]);
+	for (unsigned n_in = 1; n_in <= LAYERS; n_in++) {
+		decode_all(b, &o, n_in, src);
+		check_level(b, &o, n_in, src);
+	}
+}
+
 /* Every finite pattern with every step comes back. */
 static void patterns(struct bench *b, unsigned v, unsigned elem)
 {
@@ -435,6 +458,7 @@ int main(int argc, char **argv)
 		lists(&b, ELEM_F32, turning);
 	}
 	chunks(&b, &r, argc == 1);
+	huge_tokens(&b);
 	printf("%zu cases, %zu encoded, %zu with turning means, %u versions\n", b.cases, b.encoded,
 	       b.turning, b.kit.n);
 	codec_kit_fini(&b.kit);
