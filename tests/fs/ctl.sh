@@ -53,6 +53,10 @@ expect "$CTL" calibrate "$T/pairs" "$MNT/in" "$F"
 expect_eq "$(getfattr --absolute-names --only-values -n user.kvcache.profile "$F")" 0:0.9400,1:0.9875
 expect_fail "$CTL" calibrate "$T/out"
 expect_fail "$CTL" calibrate "$T/none"
+for bad in 'a 0 0.2 0.9 inf' 'a 0 0.2 0.9 1e308' 'a 4294967296 0.2 0.9 100' 'a 12 0.2 0.9 100'; do
+	(cat "$T/pairs" && echo "$bad") >"$T/bad"
+	expect_fail "$CTL" calibrate "$T/bad" >/dev/null
+done
 expect "$CTL" limit dram 100M "$MNT"
 "$CTL" status "$MNT" | grep -q '^memory .* of 100' || fail "limit is not shown"
 "$CTL" top -n 2 -d 0.2 "$MNT" | grep -q 'a.safetensors' || fail "top"

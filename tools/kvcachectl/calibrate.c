@@ -15,6 +15,7 @@
 
 #define LEVELS_MAX 8
 #define LINE_MAX_BYTES 256
+#define TOKENS_MAX 1e12
 
 struct pairs {
 	struct quality_pair *p; /* owned */
@@ -48,10 +49,10 @@ static int read_line(struct pairs *a, const char *line)
 
 	if (line[strspn(line, " \t\r\n")] == 0 || line[0] == '#')
 		return 0;
-	if (sscanf(line, "%*s %u %lf %lf %lf %c", &level, &p.error, &p.quality, &p.weight, &end) !=
+	if (sscanf(line, "%*s %1u %lf %lf %lf %c", &level, &p.error, &p.quality, &p.weight, &end) !=
 		    4 ||
 	    level >= LEVELS_MAX || !(p.error >= 0) || !(p.quality >= 0 && p.quality <= 1) ||
-	    !(p.weight > 0))
+	    !(p.weight > 0 && p.weight <= TOKENS_MAX))
 		return -EINVAL;
 	return add(a, level, p);
 }
