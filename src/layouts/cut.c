@@ -125,12 +125,9 @@ static void merge_shape(const struct cut *c, struct chunk_shape *s, const struct
 
 	if (s->kind != o.kind)
 		s->kind = REGION_KV;
-	if (s->row_bytes != o.row_bytes)
-		s->row_bytes = s->region_rows = 0;
-	if (s->head_bytes != o.head_bytes || !s->row_bytes)
+	if (s->head_bytes != o.head_bytes)
 		s->head_bytes = 0;
-	if (s->row_bytes)
-		s->region_rows += o.region_rows;
+	s->region_rows += o.region_rows;
 }
 
 /* Of the target. On kvlm's caches as safetensors, all layers, apart and in one chunk:
@@ -155,11 +152,12 @@ static uint32_t cut_merged(struct cut *c, const struct layout *l, uint32_t i)
 	for (; small(c, first) && i + n < l->n_regions; n++) {
 		r = &l->regions[i + n];
 		if (!small(c, r) || r->off_bytes != first->off_bytes + len || r->elem != first->elem ||
-		    r->transposed != first->transposed || len + r->len_bytes > c->target)
+		    r->transposed != first->transposed || r->row_bytes != first->row_bytes ||
+		    len + r->len_bytes > c->target)
 			break;
 		merge_shape(c, &s, r);
 		len += r->len_bytes;
-		alike &= r->len_bytes == first->len_bytes && r->row_bytes == first->row_bytes;
+		alike &= r->len_bytes == first->len_bytes;
 	}
 	if (n > 1 && alike)
 		s.part_rows = s.region_rows / n;

@@ -87,9 +87,9 @@ WUR int layout_unpack(const void *p, size_t len, struct layout **ret);
 /* Cutting into chunks: runs of whole rows of one region, or opaque bytes, of
  * about target_bytes (1.5 times at most) and at most max_bytes each. Rows longer
  * than max_bytes are cut at elements, and their chunks' shapes have row_bytes 0.
- * Neighbours without a gap, of one element type, are merged into one chunk up to
- * the target: its layer is the first one's, its kind REGION_KV when they
- * differ, row_bytes and head_bytes 0 when they differ, region_rows the chunk's;
+ * Small neighbours without a gap, of one element type and row, are merged into one
+ * chunk up to the target: its layer is the first one's, its kind REGION_KV when they
+ * differ, head_bytes 0 when they differ, region_rows the chunk's;
  * part_rows says where each begins when all are alike.
  * The chunks cover [0, size_bytes) without gaps, in order. */
 struct layout_chunk {

@@ -141,6 +141,13 @@ Test(layout_cut, small_neighbours_share_a_chunk)
 	cr_assert_eq(c[6].shape.region_rows, 88);
 	cr_assert_eq(c[6].shape.part_rows, 0);
 	mem_free(c);
+	l = many(r, 40, 8 * KIB);
+	for (uint32_t i = 0; i < 10; i++) /* rows of another length */
+		r[2 * i].row_bytes = 1024;
+	c = cut(&l, 160 * KIB, MIB, &n);
+	cr_assert_eq(n, 21);
+	cr_assert_eq(c[0].shape.row_bytes, 1024);
+	mem_free(c);
 }
 
 /* First tokens are where a context begins, which a page need not do. */
