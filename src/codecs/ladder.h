@@ -48,7 +48,7 @@
  *   5  u8[6] b of each: 1, 2 or 4; 0 beyond; together at most 8
  *  11  u8    prediction: 0 z is a constant of its channel; z turns with the row, pairs
  *            being channels 2i, 2i + 1 (1) or i, i + d/2 (2) of each head
- *  12  u32   columns: elements per row
+ *  12  u32   columns: elements per row (of a part of one, where rows are long)
  *  16  u16   row ranges that are not coded
  *  18  u16   first columns that are overlaid, transposed only
  *  20  u16   last columns that are overlaid, transposed only

@@ -19,9 +19,9 @@
 #define STEP_BLOCKS 8u   /* 8 lines each, of every strip, that the step is taken from */
 #define STEP_ROWS (2 * STEP_BLOCKS * LADDER_LINES) /* at most */
 #define OUT_OCTAVES 4u
-#define OUT_PART 8u
+#define FOLDED_COLS 1024u /* of rows of all layers, which are taken as several */
 #define SPREAD_MIN (-6)   /* least log2 of variance that has a class, in D0 squared */
-#define ODD_PART 8u       /* a row with so great a part not finite is not coded */
+#define ODD_PART 8u       /* more of a row not finite: not coded; more of rows out: not odd */
 
 const struct ladder_opts ladder_defaults = {
 	.n_bits = 2,
@@ -123,6 +123,7 @@ static bool find_ranges(struct ladder_head *h, struct ladder_scratch *s,
 			const uint8_t *src)
 {
 	size_t row = (size_t)h->cols * h->eb;
+	uint32_t fold = (uint32_t)(shape->row_bytes / row);
 
 	h->coded_rows = 0;
 	for (uint32_t i = 0; i < h->rows; i++) {
@@ -130,7 +131,7 @@ static bool find_ranges(struct ladder_head *h, struct ladder_scratch *s,
 		bool fill = row_equal(h, p), exact = row_odd(h, p);
 
 		if (!h->transposed)
-			exact |= row_kept(shape, o, i);
+			exact |= row_kept(shape, o, i / fold);
 		if (!fill && !exact)
 			h->coded_rows++;
 		else if (!range_add(h, s, i, fill, src))
@@ -305,7 +306,7 @@ static bool rows_out(struct step_rows *r, const struct ladder_head *h)
 	qsort(sorted, r->n, sizeof(sorted[0]), size_order);
 	for (uint32_t i = 0; i < r->n; i++)
 		n += r->out[i] = r->size[i] > sorted[r->n / 2] + far;
-	return n > 0 && n <= r->n / OUT_PART;
+	return n > 0 && n <= r->n / ODD_PART;
 }
 
 /* What the step is taken from: a sample of the chunk, but for rows that are out. */
@@ -480,6 +481,9 @@ int ladder_measure(struct codec_ctx *ctx, struct ladder_scratch *s,
 	if (shape->row_bytes % eb)
 		return -KVFS_ENOGAIN;
 	h->cols = shape->row_bytes / eb;
+	if (h->cols > LADDER_CHANNELS_MAX && !h->transposed)
+		while (h->cols > FOLDED_COLS && h->cols % 2 == 0)
+			h->cols /= 2;
 	if (!ladder_head_shape(h, len) || !find_ranges(h, s, shape, opts, src) ||
 	    !find_step(s, ctx->ladder_kern, shape, opts, src, h))
 		return -KVFS_ENOGAIN;

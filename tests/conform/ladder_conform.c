@@ -321,6 +321,21 @@ static void huge_tokens(struct bench *b)
 	}
 }
 
+/* Rows of more columns than channels may be: all layers of a token. */
+static void wide_rows(struct bench *b)
+{
+	struct one o = { .kind = DATA_GAUSSIAN, .len = 8 * 32768 };
+	uint8_t *src = b->src_end - o.len;
+
+	o.shape = (struct chunk_shape){ .elem = ELEM_BF16, .row_bytes = 32768, .kind = REGION_V };
+	codec_data_fill(o.kind, ELEM_BF16, 1024, 5, src, o.len);
+	CHECK(encode_all(b, &o, 0, src) && encode_all(b, &o, 1, src));
+	for (unsigned n_in = 1; n_in <= LAYERS; n_in++) {
+		decode_all(b, &o, n_in, src);
+		check_level(b, &o, n_in, src);
+	}
+}
+
 /* Every finite pattern with every step comes back. */
 static void patterns(struct bench *b, unsigned v, unsigned elem)
 {
@@ -459,6 +474,7 @@ int main(int argc, char **argv)
 	}
 	chunks(&b, &r, argc == 1);
 	huge_tokens(&b);
+	wide_rows(&b);
 	printf("%zu cases, %zu encoded, %zu with turning means, %u versions\n", b.cases, b.encoded,
 	       b.turning, b.kit.n);
 	codec_kit_fini(&b.kit);
