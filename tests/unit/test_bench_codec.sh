@@ -37,7 +37,9 @@ mkdir d && cp "$(cat list)" d/a.bin && cp d/a.bin d/.hidden
 "$bench" codec --rounds=1 --bytes=1M --json --no-quality d >json || fail "codec of a directory"
 grep -q '"chunks"' json && ! grep -q '"quality"' json || fail "--no-quality"
 [ "$(grep -o '"name":"d/' json | wc -l)" = 1 ] || fail "files of the directory"
-# nothing to lose: said so
+# nothing at all, nothing to lose: said so
+: >empty
+! "$bench" codec empty 2>err && grep -q 'nothing in these files' err || fail "an empty file: $(cat err)"
 head -c 200000 /dev/urandom >noise
 "$bench" codec --rounds=1 --bytes=1M --codec=lz4 --quality noise >/dev/null 2>err && fail "noise has quality"
 grep -q "no file has a recognised layout" err || fail "noise: $(cat err)"

@@ -70,8 +70,10 @@ static int build_source(struct state *s)
 		at += align_up(s->in.chunks[i].len);
 		s->decoded_bytes += s->in.chunks[i].len;
 	}
-	if (at == 0)
+	if (at == 0) {
+		fprintf(stderr, "kvcachebench: there is nothing in these files\n");
 		return -EINVAL;
+	}
 	s->copy_bytes = at;
 	s->copies = (s->o->bytes + at - 1) / at;
 	s->source = mem_alloc_pages(s->copies * at);
