@@ -7,13 +7,19 @@
  */
 #include "tiers/tier.h"
 
+/* One average of the bandwidth, and the sample for it being taken. */
+struct meter_rate {
+	uint64_t since_ns, bytes, ns;
+	bool sampling;
+	double Bps; /* 0: no sample yet */
+};
+
 struct tier_meter {
 	struct tier_stats s;
 	uint64_t busy_since_ns; /* valid while s.in_flight */
-	/* the bandwidth sample being taken: while TIER_LARGE_BYTES or more are in flight */
-	uint64_t in_flight_bytes, since_ns;
-	bool sampling;
-	uint64_t sample_bytes, sample_ns;
+	uint64_t in_flight_bytes;
+	/* while TIER_LARGE_BYTES, or TIER_DEEP_BYTES, or more are in flight */
+	struct meter_rate large, deep;
 };
 
 /* Sets r->submit_ns. */

@@ -31,19 +31,23 @@ struct tier_read {
 	struct list link;
 	size_t got;
 	uint64_t submit_ns;
+	bool lone; /* nothing else was in flight */
 	uint64_t scratch[12]; /* struct iocb fits: static_assert in ssd_aio.c */
 };
 
 struct tier_stats {
 	uint64_t reads, read_bytes, errors, in_flight, depth_max;
 	uint64_t busy_ns;  /* time with at least one read in flight */
-	double latency_ns; /* moving average submit -> done of one read; 0 unknown */
-	/* Moving average while TIER_LARGE_BYTES or more are in flight, in one read or
-	 * in several, because less measures latency; 0 unknown. */
+	/* moving average submit -> done of reads that found nothing else in flight; 0 unknown */
+	double latency_ns;
+	/* Moving average while TIER_DEEP_BYTES or more are in flight, in one read or in
+	 * several; while there was none of that, TIER_LARGE_BYTES: less measures latency. 0
+	 * unknown. */
 	double bandwidth_Bps;
 };
 
 #define TIER_LARGE_BYTES (128u << 10)
+#define TIER_DEEP_BYTES (2u << 20)
 
 struct tier_io;
 struct tier_io_ops {

@@ -536,7 +536,33 @@ static void test_bandwidth_of_small_reads(void)
 	tier_meter_get(&m, &s);
 	CHECK(s.bandwidth_Bps > 1e6 && s.bandwidth_Bps < 8e6 / 0.025);
 	CHECK_EQ(m.in_flight_bytes, 0);
-	CHECK(!m.sampling);
+	CHECK(!m.large.sampling && !m.deep.sampling);
+}
+
+/* Movers read piece by piece: that is not what a reader of a whole file gets. */
+static void test_bandwidth_is_that_of_many_reads(void)
+{
+	struct tier_read r[32] = { { .len = 0 } };
+	struct tier_meter m = { .in_flight_bytes = 0 };
+	struct tier_stats s;
+	double slow;
+
+	for (size_t i = 0; i < 32; i++) {
+		r[i].len = 256u << 10;
+		tier_meter_start(&m, &r[i]);
+		usleep(2000);
+		tier_meter_finish(&m, &r[i], (ssize_t)r[i].len);
+	}
+	tier_meter_get(&m, &s);
+	slow = s.bandwidth_Bps;
+	CHECK(slow > 0 && slow < 131072e3);
+	for (size_t i = 0; i < 32; i++)
+		tier_meter_start(&m, &r[i]);
+	usleep(21000);
+	for (size_t i = 0; i < 32; i++)
+		tier_meter_finish(&m, &r[i], (ssize_t)r[i].len);
+	tier_meter_get(&m, &s);
+	CHECK(s.bandwidth_Bps > slow);
 }
 
 int main(void)
@@ -554,6 +580,7 @@ int main(void)
 	test_ssd_continues_after_a_short_count();
 	test_create_fails_clean();
 	test_bandwidth_of_small_reads();
+	test_bandwidth_is_that_of_many_reads();
 	test_tmpdir_remove(tmpdir);
 	mem_free_pages(content, FILE_BYTES);
 	return 0;
