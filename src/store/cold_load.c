@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Two averages and a rule. See cold_load.h. */
+/* Two figures and a rule. See cold_load.h. */
 #include "store/cold_load.h"
+
+#include <string.h>
 
 #include "base/clock.h"
 
 #define COLD_TURN 16u     /* every so many loads the slower way is tried */
-#define COLD_WEIGHT 0.25  /* of a new figure in the average */
-#define COLD_CHANGE 0.6   /* a figure that far from the average: something changed */
+#define COLD_FASTER 0.5   /* of a new figure that is better, in the average */
+#define COLD_SLOWER 0.125 /* of one that is worse */
+#define COLD_CHANGE 0.6   /* a figure that far from the average ... */
+#define COLD_OFF 3u       /* ... so many times: something changed */
 
 void cold_init(struct cold_loads *l)
 {
 	lock_init(&l->lock);
 	lock_acquire(&l->lock);
-	for (unsigned w = 0; w < LOAD_WAYS; w++)
-		l->Bps[w] = 0;
-	l->turns = 0;
+	memset(l->of, 0, sizeof(l->of));
 	lock_release(&l->lock);
 }
 
@@ -23,20 +25,27 @@ void cold_fini(struct cold_loads *l)
 	lock_fini(&l->lock);
 }
 
-enum load_way cold_choose(struct cold_loads *l)
+static struct cold_class *class_of(struct cold_loads *l, unsigned layers) REQUIRES(l->lock)
 {
+	return &l->of[layers < COLD_LAYERS_MAX ? layers : COLD_LAYERS_MAX - 1];
+}
+
+enum load_way cold_choose(struct cold_loads *l, unsigned layers)
+{
+	struct cold_class *c;
 	enum load_way way;
 
 	lock_acquire(&l->lock);
-	l->turns++;
-	if (l->Bps[LOAD_COPY] <= 0) {
+	c = class_of(l, layers);
+	c->turns++;
+	if (c->Bps[LOAD_COPY] <= 0) {
 		way = LOAD_COPY;
-	} else if (l->Bps[LOAD_STREAM] <= 0) {
+	} else if (c->Bps[LOAD_STREAM] <= 0) {
 		way = LOAD_STREAM;
 	} else {
-		bool copy = l->Bps[LOAD_COPY] > l->Bps[LOAD_STREAM];
+		bool copy = c->Bps[LOAD_COPY] > c->Bps[LOAD_STREAM];
 
-		if (l->turns % COLD_TURN == 0)
+		if (c->turns % COLD_TURN == 0)
 			copy = !copy;
 		way = copy ? LOAD_COPY : LOAD_STREAM;
 	}
@@ -44,20 +53,26 @@ enum load_way cold_choose(struct cold_loads *l)
 	return way;
 }
 
-void cold_note(struct cold_loads *l, enum load_way way, uint64_t bytes, uint64_t ns)
+void cold_note(struct cold_loads *l, unsigned layers, enum load_way way, uint64_t bytes,
+	       uint64_t ns)
 {
 	double now = (double)bytes * (double)NSEC_PER_SEC / (double)(ns ? ns : 1);
+	struct cold_class *c;
 	double old;
 
 	lock_acquire(&l->lock);
-	old = l->Bps[way];
+	c = class_of(l, layers);
+	old = c->Bps[way];
+	c->off[way] = old > 0 && (now < old * COLD_CHANGE || now > old / COLD_CHANGE)
+			      ? c->off[way] + 1
+			      : 0;
 	if (old <= 0) {
-		l->Bps[way] = now;
-	} else if (now < old * COLD_CHANGE || now > old / COLD_CHANGE) {
-		l->Bps[way] = now;
-		l->Bps[way == LOAD_COPY ? LOAD_STREAM : LOAD_COPY] = 0;
+		c->Bps[way] = now;
+	} else if (c->off[way] == COLD_OFF) {
+		*c = (struct cold_class){ .turns = c->turns };
+		c->Bps[way] = now;
 	} else {
-		l->Bps[way] += (now - old) * COLD_WEIGHT;
+		c->Bps[way] += (now - old) * (now > old ? COLD_FASTER : COLD_SLOWER);
 	}
 	lock_release(&l->lock);
 }

@@ -8,7 +8,9 @@
  * and the device; which of these counts depends on cores, device and reader. So
  * both are tried, open to close is timed, and the faster one is used; the other
  * one has its turn again now and then, or at once when the used one's speed
- * changes by much (another load on the device, a throttle).
+ * stays changed by much (another load on the device, a throttle). Files are told apart by
+ * how many layers are read. What counts is how fast a way is when nothing is in its way: a
+ * load that takes longer says more about what else went on.
  *
  * Thread-safe; never blocks for long.
  */
@@ -19,17 +21,26 @@
 
 enum load_way { LOAD_STREAM, LOAD_COPY, LOAD_WAYS };
 
+#define COLD_LAYERS_MAX 8u
+
+/* Of files of which so many layers are read. */
+struct cold_class {
+	double Bps[LOAD_WAYS];  /* 0: not known */
+	unsigned off[LOAD_WAYS]; /* loads in a row that were far from that */
+	unsigned turns;         /* decisions so far */
+};
+
 struct cold_loads {
 	struct lock lock;
-	double Bps[LOAD_WAYS] GUARDED; /* average; 0: not known */
-	unsigned turns GUARDED;        /* decisions so far */
+	struct cold_class of[COLD_LAYERS_MAX] GUARDED; /* lock */
 };
 
 void cold_init(struct cold_loads *l);
 void cold_fini(struct cold_loads *l);
-/* The way that the next whole load from SSD should take. */
-enum load_way cold_choose(struct cold_loads *l);
-/* A file of @bytes was loaded from open to close in @ns. */
-void cold_note(struct cold_loads *l, enum load_way way, uint64_t bytes, uint64_t ns);
+/* The way that the next whole load of @layers from SSD should take. */
+enum load_way cold_choose(struct cold_loads *l, unsigned layers);
+/* @layers of a file of @bytes decoded were loaded from open to close in @ns. */
+void cold_note(struct cold_loads *l, unsigned layers, enum load_way way, uint64_t bytes,
+	       uint64_t ns);
 
 #endif

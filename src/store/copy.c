@@ -55,6 +55,7 @@ struct copy_pool {
 	struct list idle GUARDED; /* lock; newest first */
 	struct list busy GUARDED; /* lock */
 	_Atomic uint64_t bytes;   /* of all files */
+	_Atomic uint64_t reserve; /* idle bytes that stay */
 };
 
 /* ---- the private tmpfs ---------------------------------------------------- */
@@ -409,19 +410,59 @@ uint64_t copy_size(const struct copy *c)
 	return c->size_bytes;
 }
 
-void copy_pool_shrink(struct copy_pool *p, uint64_t bytes)
+void copy_pool_reserve(struct copy_pool *p, uint64_t bytes)
+{
+	atomic_store(&p->reserve, bytes);
+}
+
+uint64_t copy_pool_reserved(const struct copy_pool *p)
+{
+	return atomic_load(&p->reserve);
+}
+
+static uint64_t idle_locked(const struct copy_pool *p) REQUIRES(p->lock)
+{
+	uint64_t sum = 0;
+
+	list_for_each(l, &p->idle)
+		sum += container_of(l, struct copy, link)->held_bytes;
+	return sum;
+}
+
+uint64_t copy_pool_idle(struct copy_pool *p)
+{
+	uint64_t sum;
+
+	lock_acquire(&p->lock);
+	sum = idle_locked(p);
+	lock_release(&p->lock);
+	return sum;
+}
+
+/* The one idle for longest, if @reserve stays without it. */
+static struct copy *take_spare_locked(struct copy_pool *p, uint64_t reserve) REQUIRES(p->lock)
+{
+	struct copy *c;
+
+	if (list_empty(&p->idle))
+		return NULL;
+	c = container_of(p->idle.prev, struct copy, link);
+	if (idle_locked(p) - c->held_bytes < reserve)
+		return NULL;
+	list_del(&c->link);
+	return c;
+}
+
+void copy_pool_shrink(struct copy_pool *p, uint64_t bytes, bool all)
 {
 	for (;;) {
-		struct copy *c = NULL;
+		struct copy *c;
 
 		if (budget_free(p->budget) >= bytes)
 			return;
 		lock_acquire(&p->lock);
 		reap_locked(p);
-		if (!list_empty(&p->idle)) {
-			c = container_of(p->idle.prev, struct copy, link);
-			list_del(&c->link);
-		}
+		c = take_spare_locked(p, all ? 0 : atomic_load(&p->reserve));
 		lock_release(&p->lock);
 		if (!c)
 			return;

@@ -49,8 +49,14 @@ WUR int copy_resize(struct copy *c, uint64_t size);
 /* F_SETLEASE F_WRLCK on our descriptor: true while somebody else has the file
  * open or mapped. */
 bool copy_in_use(const struct copy *c);
-/* Gives idle files' pages back until @bytes are free in the budget. */
-void copy_pool_shrink(struct copy_pool *p, uint64_t bytes);
+/* So many idle bytes are for the next copies: where memory is full, that is what makes
+ * decoding at open possible at all. */
+void copy_pool_reserve(struct copy_pool *p, uint64_t bytes);
+uint64_t copy_pool_reserved(const struct copy_pool *p);
+uint64_t copy_pool_idle(struct copy_pool *p); /* held by files that wait for a use */
+/* Gives idle files' pages back until @bytes are free in the budget; those reserved
+ * only if @all. */
+void copy_pool_shrink(struct copy_pool *p, uint64_t bytes, bool all);
 uint64_t copy_pool_bytes(const struct copy_pool *p);
 
 #endif

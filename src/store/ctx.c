@@ -395,6 +395,20 @@ bool ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *a
 	return n > 0;
 }
 
+void ctx_recent(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
+{
+	struct ctx *batch[WALK_BATCH];
+	unsigned n = WALK_BATCH;
+
+	lock_acquire(&st->ctxs.lock);
+	for (struct list *l = st->ctxs.lru.prev; l != &st->ctxs.lru && n > 0; l = l->prev) {
+		batch[--n] = container_of(l, struct ctx, lru);
+		batch[n]->refs++;
+	}
+	lock_release(&st->ctxs.lock);
+	walk(st, batch + n, WALK_BATCH - n, cb, arg);
+}
+
 void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg)
 {
 	struct ctx *batch[WALK_BATCH];

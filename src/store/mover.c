@@ -190,9 +190,18 @@ static bool is_open(struct ctx *c)
 	return yes;
 }
 
-static int fill_all(struct fill *f, const struct object *o)
+void move_yield(struct store *st)
 {
 	struct timespec ts = { 0, 500000 };
+
+	for (int w = 0; w < 40 && (workers_readers(st->workers) > 0 ||
+				   clock_mono_ns() < atomic_load(&st->passing_until_ns));
+	     w++)
+		nanosleep(&ts, NULL);
+}
+
+static int fill_all(struct fill *f, const struct object *o)
+{
 	int r = 0;
 
 	for (uint32_t i = 0; i < o->n_chunks && r == 0; i++) {
@@ -202,8 +211,7 @@ static int fill_all(struct fill *f, const struct object *o)
 			continue;
 		if (atomic_load(&f->c->st->stopping) || (f->gives_way && is_open(f->c)))
 			return -KVFS_ECANCELED;
-		for (int w = 0; w < 20 && workers_readers(f->c->st->workers) > 0; w++)
-			nanosleep(&ts, NULL);
+		move_yield(f->c->st);
 		r = fill_chunk(f, o, i);
 	}
 	return r;
@@ -429,23 +437,41 @@ struct prepare {
 	struct store *st;
 	uint64_t size;
 	uint64_t decoded; /* by the reader, when last asked */
+	unsigned waited;
 };
 
+#define PREPARE_WAITS 5u
+
 /* Clearing huge pages cannot be interrupted and may take milliseconds each: not
- * while somebody reads. */
+ * while somebody reads, unless that never ends. */
 static bool prepare_go_on(void *arg)
 {
 	struct timespec ts = { 0, 10 * 1000 * 1000 };
 	struct prepare *p = arg;
 	struct reader_stats rs;
 
-	for (;;) {
+	while (!atomic_load(&p->st->stopping) && p->waited < PREPARE_WAITS) {
 		reader_stats(p->st->reader, &rs);
-		if (atomic_load(&p->st->stopping) || rs.decoded_bytes == p->decoded)
-			return !atomic_load(&p->st->stopping);
+		if (rs.decoded_bytes == p->decoded)
+			break;
 		p->decoded = rs.decoded_bytes;
 		nanosleep(&ts, NULL);
+		p->waited++;
 	}
+	return !atomic_load(&p->st->stopping);
+}
+
+/* Of a full memory, a file's own decoding may take this share, and those reserved for
+ * the next files half of it. */
+#define DECODING_SHARE 8u
+
+static uint64_t reserve_of(const struct store *st, uint64_t size)
+{
+	uint64_t limit = budget_limit(&st->dram);
+
+	if (size > limit / DECODING_SHARE)
+		return 0;
+	return size > limit / DECODING_SHARE / 4 ? size : 2 * size;
 }
 
 static void prepare_run(struct work *w)
@@ -453,6 +479,8 @@ static void prepare_run(struct work *w)
 	struct prepare *p = container_of(w, struct prepare, work);
 	struct store *st = p->st;
 
+	if (budget_free(&st->dram) < p->size)
+		(void)space_dram(st, p->size, NULL); /* as far as it goes */
 	if (!atomic_load(&st->stopping) && !copy_pool_ready(st->copies, p->size))
 		err_ignore(copy_pool_prepare(st->copies, p->size, prepare_go_on, p)); /* or stream */
 	mem_free(p);
@@ -462,11 +490,13 @@ static void prepare_run(struct work *w)
 
 void move_prepare(struct store *st, uint64_t size)
 {
+	uint64_t reserve = reserve_of(st, size);
 	struct prepare *p;
 
 	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
-	    budget_free(&st->dram) < size || atomic_exchange(&st->preparing, true))
+	    copy_pool_ready(st->copies, size) || (budget_free(&st->dram) < size && !reserve) || atomic_exchange(&st->preparing, true))
 		return;
+	copy_pool_reserve(st->copies, reserve);
 	p = mem_zalloc(sizeof(*p));
 	if (!p) {
 		atomic_store(&st->preparing, false);

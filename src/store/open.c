@@ -195,7 +195,8 @@ static bool ssd_by_copy(struct ctx *c, struct file *f)
 	struct store *st = c->st;
 
 	f->from_ssd = c->size <= budget_limit(&st->dram) / 4;
-	return f->from_ssd && cold_choose(&st->cold) == LOAD_COPY;
+	f->layers = level_serving(c);
+	return f->from_ssd && cold_choose(&st->cold, f->layers) == LOAD_COPY;
 }
 
 /* Decode at open pays when the whole file will be read. */
@@ -212,7 +213,7 @@ static bool wants_copy(struct ctx *c, struct file *f)
 	lock_release(&c->lock);
 	if (yes && !dram)
 		yes = ssd_by_copy(c, f);
-	if (yes && !copy_pool_ready(c->st->copies, c->size)) {
+	if (yes && !space_copy(c->st, c->size, c)) {
 		move_prepare(c->st, c->size); /* the next one's */
 		yes = false;
 	}
@@ -242,13 +243,28 @@ static int load(struct ctx *c, struct file *f)
 	return r;
 }
 
+/* A slow client's reading; a second one's does not shorten it. */
+#define PASSING_BPS 5e9
+
+static void note_passing(struct store *st, uint64_t size)
+{
+	uint64_t now = clock_mono_ns(), s_ns = (uint64_t)((double)size / PASSING_BPS * 1e9);
+	uint64_t until = now + (s_ns < NSEC_PER_SEC ? s_ns : NSEC_PER_SEC);
+
+	if (until > atomic_load(&st->passing_until_ns))
+		atomic_store(&st->passing_until_ns, until); /* a race costs a mover's waiting */
+}
+
 static void count_open(struct ctx *c, const struct file *f)
 {
 	struct store *st = c->st;
 
 	store_count(st, CNT_OPENS, 1);
-	if (f->mode == SERVE_PASSTHROUGH)
+	if (f->mode == SERVE_PASSTHROUGH) {
 		store_count(st, CNT_OPENS_PASSTHROUGH, 1);
+		if (!f->writes)
+			note_passing(st, c->size);
+	}
 	if (c->state != CTX_PLAIN) {
 		bool dram;
 
@@ -305,8 +321,10 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		adapt_seen(c, f->node);
 		trace_found(f);
 		start = clock_mono_ns();
-		if (wants_copy(c, f) && move_copy(c, NULL) == 0 && f->from_ssd)
-			f->copied_ns = clock_mono_ns() - f->opened_ns;
+		if (wants_copy(c, f) && move_copy(c, NULL) == 0) {
+			f->copied_ns = f->from_ssd ? clock_mono_ns() - f->opened_ns : 0;
+			move_prepare(c->st, c->size); /* this one's pages may stay in use */
+		}
 		f->decoding_ns = clock_mono_ns() - start;
 		choose_mode(c, f);
 		fill_reply(c, f, stale, ret);
@@ -504,7 +522,7 @@ static void note_copied(struct file *f, uint64_t size)
 	uint64_t least = f->copied_ns +
 		(uint64_t)((double)size / COPY_READ_BPS * (double)NSEC_PER_SEC);
 
-	cold_note(&f->st->cold, LOAD_COPY, size, ns > least ? ns : least);
+	cold_note(&f->st->cold, f->layers, LOAD_COPY, size, ns > least ? ns : least);
 }
 
 static void note_whole_read(struct file *f)
@@ -527,7 +545,7 @@ static void note_whole_read(struct file *f)
 		c->whole_reads++;
 	lock_release(&c->lock);
 	if (whole && f->from_ssd)
-		cold_note(&c->st->cold, LOAD_STREAM, size, clock_mono_ns() - f->opened_ns);
+		cold_note(&c->st->cold, f->layers, LOAD_STREAM, size, clock_mono_ns() - f->opened_ns);
 	note_bias(c->st, whole);
 	if (atomic_load(&f->rs.total) > 0)
 		move_after_read(c, f->node, whole, size);

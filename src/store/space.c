@@ -63,7 +63,7 @@ static bool drop_cold(struct ctx *c, void *arg)
 	if (c == r->keep)
 		return true;
 	if (r->st->copies)
-		copy_pool_shrink(r->st->copies, r->want);
+		copy_pool_shrink(r->st->copies, r->want, false);
 	return budget_free(&r->st->dram) < r->want;
 }
 
@@ -74,19 +74,41 @@ bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 	if (bytes > budget_limit(&st->dram))
 		return false;
 	if (st->copies && st->adapt && budget_free(&st->dram) < bytes)
-		copy_pool_shrink(st->copies, bytes);
+		copy_pool_shrink(st->copies, bytes, false);
 	if (adapt_room_dram(st, bytes, keep))
 		return true;
 	for (int pass = 0; pass < 64 && budget_free(&st->dram) < bytes; pass++) {
 		if (st->copies)
-			copy_pool_shrink(st->copies, bytes);
+			copy_pool_shrink(st->copies, bytes, false);
 		room.replicas = pass % 2 == 1;
 		if (budget_free(&st->dram) < bytes && !ctx_coldest(st, drop_cold, &room))
 			break;
 	}
+	if (st->copies && budget_free(&st->dram) < bytes)
+		copy_pool_shrink(st->copies, bytes, true);
 	if (budget_free(&st->dram) < bytes)
 		reader_shrink(st->reader, bytes);
 	return budget_free(&st->dram) >= bytes;
+}
+
+static bool drop_copy(struct ctx *c, void *arg)
+{
+	struct room *r = arg;
+
+	if (c != r->keep)
+		space_drop_dram(c, false, true);
+	return !copy_pool_ready(r->st->copies, r->want);
+}
+
+bool space_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
+{
+	struct room room = { .st = st, .want = bytes, .keep = keep };
+
+	/* adaptive has done that: adaptive_hit */
+	if (!copy_pool_ready(st->copies, bytes) && !st->adapt &&
+	    budget_free(&st->dram) < bytes)
+		ctx_recent(st, drop_copy, &room);
+	return copy_pool_ready(st->copies, bytes);
 }
 
 /* ---- nodes ---------------------------------------------------------------- */

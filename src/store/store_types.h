@@ -146,6 +146,8 @@ struct store {
 	size_t prune_cursor;    /* only by who set pruning */
 	_Atomic unsigned n_lost; /* contexts with lost_held */
 	_Atomic unsigned moves; /* replicas being made in the background */
+	/* CLOCK_MONOTONIC: until then the kernel likely reads copies for somebody, unseen */
+	_Atomic uint64_t passing_until_ns;
 	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */
 	_Atomic unsigned looks; /* opens decided without history */
 	struct rates rates;           /* measured: what the policy counts with */
@@ -181,6 +183,7 @@ struct file {
 	bool writes;         /* opened for writing */
 	bool wrote;          /* wrote through us */
 	bool from_ssd;       /* a whole file that lay only on SSD, to be timed: cold_load.h */
+	unsigned layers;     /* that it reads; valid when from_ssd */
 	uint64_t opened_ns;  /* CLOCK_MONOTONIC */
 	uint64_t decoding_ns; /* of opening it, for its copy */
 	uint64_t copied_ns;  /* its decoded copy was there so long after; 0: none made */
@@ -246,6 +249,8 @@ void ctx_touch(struct ctx *c, bool hit);
 void ctx_cooled(struct ctx *c);
 /* The coldest contexts that hold DRAM, with references; @cb false stops. False when
  * there are none. */
+/* The same for those used last, the coldest of them first. */
+void ctx_recent(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
 bool ctx_coldest(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
 /* Calls @cb for every context with a reference held. */
 void ctx_each(struct store *st, bool (*cb)(struct ctx *c, void *arg), void *arg);
@@ -411,6 +416,9 @@ uint64_t space_limit(struct store *st); /* of it all, less what files grow by th
 uint64_t space_used(struct store *st);
 /* Makes room for @bytes in DRAM by dropping the coldest. False: not enough. */
 bool space_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
+/* Is there room for a copy of @bytes at once? Where memory is full, the older ones of the
+ * copies that opens have made lately make way. */
+bool space_copy(struct store *st, uint64_t bytes, const struct ctx *keep);
 void space_drop_dram(struct ctx *c, bool replica, bool copy);
 void space_prune_nodes(struct store *st);
 /* The limit that option ssd= asks for: 0 is all of the filesystem. */
@@ -428,6 +436,8 @@ WUR int move_copy(struct ctx *c, const _Atomic bool *cancel);
 /* Makes pages for a decoded copy of @size bytes in the background, so that an
  * open need not wait for the kernel to clear them. */
 void move_prepare(struct store *st, uint64_t size);
+/* Background work for memory waits while somebody reads, 20 ms at most. */
+void move_yield(struct store *st);
 /* Makes a replica in the background. */
 void move_later(struct ctx *c, struct node *n);
 /* A file was read from SSD: the policy says whether it gets a replica. */

@@ -86,7 +86,7 @@ static void mapped_files_are_not_recycled(struct copy_pool *p, struct budget *b)
 	CHECK(copy_pool_bytes(p) >= 8u << 20);
 	munmap(m, 4u << 20);
 	copy_put(c);
-	copy_pool_shrink(p, UINT64_MAX);
+	copy_pool_shrink(p, UINT64_MAX, true);
 	CHECK_EQ(copy_pool_bytes(p), 0);
 	CHECK_EQ(budget_used(b), 0);
 }
@@ -108,7 +108,7 @@ static void budgets_hold(struct copy_pool *p, struct budget *b)
 	copy_put(c[0]);
 	copy_put(c[1]);
 	copy_put(NULL);
-	copy_pool_shrink(p, 60u << 20);
+	copy_pool_shrink(p, 60u << 20, true);
 	CHECK(budget_free(b) >= 60u << 20);
 }
 
@@ -139,7 +139,12 @@ static void prepared_pages_are_used(struct copy_pool *p, struct budget *b)
 	CHECK(!copy_pool_ready(p, 8u << 20));
 	CHECK_EQ(budget_used(b), 8u << 20);
 	copy_put(c);
-	copy_pool_shrink(p, UINT64_MAX);
+	copy_pool_reserve(p, 8u << 20);
+	copy_pool_shrink(p, UINT64_MAX, false);
+	CHECK(copy_pool_ready(p, 8u << 20));
+	copy_pool_reserve(p, 0);
+	copy_pool_shrink(p, UINT64_MAX, false);
+	CHECK_EQ(copy_pool_bytes(p), 0);
 }
 
 static int one_use(void *arg)
@@ -151,7 +156,7 @@ static int one_use(void *arg)
 	if (err)
 		return err;
 	copy_put(c);
-	copy_pool_shrink(p, UINT64_MAX);
+	copy_pool_shrink(p, UINT64_MAX, true);
 	return 0;
 }
 
@@ -177,12 +182,12 @@ int main(void)
 		return TEST_SKIP; /* not root: no private tmpfs */
 	CHECK_EQ(err, 0);
 	recycled_files_show_nothing_old(p);
-	copy_pool_shrink(p, UINT64_MAX);
+	copy_pool_shrink(p, UINT64_MAX, true);
 	CHECK_EQ(budget_used(&b), 0);
 	prepared_pages_are_used(p, &b);
 	mapped_files_are_not_recycled(p, &b);
 	budgets_hold(p, &b);
-	copy_pool_shrink(p, UINT64_MAX);
+	copy_pool_shrink(p, UINT64_MAX, true);
 	(void)test_fault_loop(FAULT_ALLOC, one_use, p);
 	(void)test_fault_loop(FAULT_ALLOC, one_pool, &b);
 	copy_pool_destroy(p);

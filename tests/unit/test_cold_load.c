@@ -5,13 +5,14 @@
 #include "store/cold_load.h"
 
 #define GB 1000000000ull
+#define LAYERS 2u
 
 /* One load at the speeds of a machine, in bytes per second. */
 static enum load_way load(struct cold_loads *l, uint64_t stream_Bps, uint64_t copy_Bps)
 {
-	enum load_way way = cold_choose(l);
+	enum load_way way = cold_choose(l, LAYERS);
 
-	cold_note(l, way, GB, GB * GB / (way == LOAD_COPY ? copy_Bps : stream_Bps));
+	cold_note(l, LAYERS, way, GB, GB * GB / (way == LOAD_COPY ? copy_Bps : stream_Bps));
 	return way;
 }
 
@@ -44,11 +45,41 @@ Test(cold_load, follows_a_change_of_the_device)
 
 	cold_init(&l);
 	copies_of(&l, 40, 2 * GB, 3 * GB);
-	/* throttled: at most the other way's turn, one look at the used, one at the other */
-	cr_assert_leq(copies_of(&l, 3, GB + GB / 2, GB + GB / 4), 2);
+	/* throttled: three loads until that is believed, and the other way's turn */
+	cr_assert_leq(copies_of(&l, 5, GB + GB / 2, GB + GB / 4), 4);
 	cr_assert_leq(copies_of(&l, 32, GB + GB / 2, GB + GB / 4), 3);
 	copies_of(&l, 18, 2 * GB, 3 * GB);
 	cr_assert_geq(copies_of(&l, 32, 2 * GB, 3 * GB), 29);
+	cold_fini(&l);
+}
+
+/* Every third load, of either way, has to wait for somebody else. */
+Test(cold_load, a_busy_device_hides_nothing)
+{
+	struct cold_loads l;
+	unsigned copies = 0;
+
+	cold_init(&l);
+	for (unsigned i = 0; i < 96; i++) {
+		uint64_t slow = i % 3 == 0 ? 4 : 1;
+
+		copies += load(&l, 2 * GB / slow, 3 * GB / slow) == LOAD_COPY;
+	}
+	cr_assert_geq(copies, 80);
+	cold_fini(&l);
+}
+
+Test(cold_load, levels_are_told_apart)
+{
+	struct cold_loads l;
+
+	cold_init(&l);
+	cold_note(&l, 4, LOAD_COPY, GB, GB);
+	cold_note(&l, 4, LOAD_STREAM, GB, GB / 2);
+	cold_note(&l, 1, LOAD_COPY, GB, GB / 8);
+	cold_note(&l, 1, LOAD_STREAM, GB, GB / 4);
+	cr_assert_eq(cold_choose(&l, 4), LOAD_STREAM);
+	cr_assert_eq(cold_choose(&l, 1), LOAD_COPY);
 	cold_fini(&l);
 }
 
@@ -57,7 +88,7 @@ Test(cold_load, time_zero_is_no_division)
 	struct cold_loads l;
 
 	cold_init(&l);
-	cold_note(&l, LOAD_COPY, 1, 0);
-	cr_assert_eq(cold_choose(&l), LOAD_STREAM);
+	cold_note(&l, LAYERS, LOAD_COPY, 1, 0);
+	cr_assert_eq(cold_choose(&l, LAYERS), LOAD_STREAM);
 	cold_fini(&l);
 }
