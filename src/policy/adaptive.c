@@ -394,6 +394,7 @@ void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret)
 		.ssd_price = a->price[ADAPTIVE_SSD] * per_mib,
 		.plan_value = a->plan_value,
 		.plan_bound = a->plan_bound,
+		.plan_waits = a->plan_waits,
 		.plan_fits = a->plan_fits,
 		.plans = a->plans,
 	};

@@ -129,6 +129,7 @@ struct adaptive_stats {
 	uint64_t dram_bytes, ssd_bytes; /* held */
 	double dram_price, ssd_price;   /* utility per MiB, at the last plan */
 	double plan_value, plan_bound;  /* of the last plan, relative to exact without delay */
+	bool plan_waits;                /* for moves_Bps: it has moves left that would pay */
 	bool plan_fits;                 /* else floors, pins and uses need more than a budget */
 	uint64_t plans;
 };

@@ -24,7 +24,7 @@ struct change {
 	float gain;   /* less what the move is charged; of a step down mostly below 0 */
 	float ratio;  /* of gain to pages, for the order */
 	int32_t dram; /* pages more */
-	uint32_t ssd_less;
+	uint32_t ssd_less, work;
 };
 
 struct plan {
@@ -134,6 +134,18 @@ static struct cost_place beside_ssd(const struct adaptive *a, const struct adapt
 	return to;
 }
 
+/* What a move adds to what the next open gets without it: that chooses its level by the
+ * model of now, whatever was best before. */
+static double value_without(const struct adaptive *a, const struct adaptive_entry *e,
+			    const struct cost_place *to, double heat)
+{
+	struct cost_place next = e->it.now;
+
+	if (!next.copy)
+		next.level = (uint8_t)cost_best_level(&a->model, &e->it, &next);
+	return adaptive_value(a, e, cost_same(to, &next) ? &e->it.now : &next, heat);
+}
+
 static bool change_of(const struct plan *p, uint32_t slot, const struct cost_place *to,
 		      struct change *ret)
 {
@@ -143,13 +155,13 @@ static bool change_of(const struct plan *p, uint32_t slot, const struct cost_pla
 
 	if (cost_same(to, &e->it.now) || !cost_allowed(&a->model, &e->it, to))
 		return false;
-	now = adaptive_value(a, e, &e->it.now, heat);
+	now = value_without(a, e, to, heat);
 	ret->slot = slot;
 	ret->place = cost_pack_place(to);
 	ret->dram = (int32_t)(cost_dram_pages(&e->it, to) - e->dram);
 	ret->ssd_less = e->ssd - cost_ssd_pages(&e->it, to);
 	ret->gain = (float)(adaptive_value(a, e, to, heat) - now -
-			    a->model.params.margin * cost_move(&a->model, &e->it, to, NULL));
+			    a->model.params.margin * cost_move(&a->model, &e->it, to, &ret->work));
 	/* what single precision may make of nothing is nothing */
 	if (fabsf(ret->gain) < 1e-6 * fabs(now))
 		ret->gain = 0;
@@ -254,6 +266,15 @@ static void make(struct plan *p, const struct change *c, enum adaptive_reason wh
 		      p->m);
 }
 
+/* What takes no work waits for nothing. */
+static bool may_make(struct plan *p, const struct change *c)
+{
+	if (c->work == 0 || adaptive_may_move(p->a, p->m))
+		return true;
+	p->a->plan_waits = true;
+	return false;
+}
+
 /* Those that gain by themselves, then as many as memory lacks. */
 static void steps_down(struct plan *p)
 {
@@ -265,7 +286,7 @@ static void steps_down(struct plan *p)
 
 		if (!gains && over(a, ADAPTIVE_DRAM) == 0)
 			break;
-		if (gains && !(c->gain > 0 && adaptive_may_move(a, p->m)))
+		if (gains && !(c->gain > 0 && may_make(p, c)))
 			continue;
 		make(p, c,
 		     !gains    ? ADAPTIVE_DRAM_FULL
@@ -329,6 +350,7 @@ static void all_steps_up(struct plan *p)
 		if (steps_up(p, &g) || g.end - g.begin == GROUP)
 			g = (struct group){ g.end, g.end, 0, 0 };
 	}
+	p->a->plan_waits |= g.end < p->n_up;
 }
 
 int adaptive_replan(struct adaptive *a, uint64_t now_ns, struct adaptive_moves *m)
@@ -350,6 +372,7 @@ int adaptive_replan(struct adaptive *a, uint64_t now_ns, struct adaptive_moves *
 	if (r == 0 && (!p.up || !p.down))
 		r = -ENOMEM;
 	if (r == 0) {
+		a->plan_waits = false;
 		ssd_changes(&p);
 		dram_changes(&p);
 		steps_down(&p);

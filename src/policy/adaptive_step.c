@@ -287,9 +287,22 @@ static bool find_room(struct adaptive *a, uint32_t slot, int64_t pages, double g
 	return pages <= 0;
 }
 
-/* The way to hold it that gains most after paying for room that is not free. */
+/* What a page is worth that this one would give up: where memory has no room for one
+ * more decoding of its size, what pages earn elsewhere by the last plan. A copy that an
+ * open has made and that does not earn its room so makes way for the next open's. */
+static double price_given(const struct adaptive *a, const struct adaptive_entry *e,
+			  int64_t free_pages, uint64_t now_ns)
+{
+	if (free_pages >= (int64_t)e->it.decoded_pages)
+		return 0;
+	return heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns) / CLEAR_GAIN;
+}
+
+/* The way to hold it that gains most after paying for room that is not free, and with
+ * what room given up earns elsewhere. */
 static bool best_way(const struct adaptive *a, const struct adaptive_entry *e, double heat,
-		     double price, int64_t free_pages, struct cost_option *ret, double *ret_gain)
+		     double price, double given, int64_t free_pages, struct cost_option *ret,
+		     double *ret_gain)
 {
 	struct cost_option o[COST_OPTIONS_MAX];
 	unsigned n = cost_options(&a->model, &e->it, heat, COST_OPT_ALL | COST_OPT_KEEP_SSD, o);
@@ -301,6 +314,8 @@ static bool best_way(const struct adaptive *a, const struct adaptive_entry *e, d
 
 		if (more > 0 && lack > 0)
 			net -= price * (double)(lack < more ? lack : more);
+		if (more < 0)
+			net += given * (double)-more;
 		if (net > most) {
 			most = net;
 			*ret = o[i];
@@ -324,7 +339,7 @@ static enum adaptive_reason reason_of(const struct adaptive_entry *e, uint32_t d
 static void improve(struct adaptive *a, uint32_t slot, uint64_t now_ns, struct adaptive_moves *m)
 {
 	struct adaptive_entry *e = &a->e[slot];
-	double heat = adaptive_heat(a, e, now_ns), price, gain = 0;
+	double heat = adaptive_heat(a, e, now_ns), price, given, gain = 0;
 	int64_t lack,
 		free_pages = (int64_t)(adaptive_budget(a, ADAPTIVE_DRAM) - a->used[ADAPTIVE_DRAM]);
 	struct victims v = { .n = 0 };
@@ -336,7 +351,8 @@ static void improve(struct adaptive *a, uint32_t slot, uint64_t now_ns, struct a
 	price = heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns);
 	if (a->heap[ADAPTIVE_DRAM].n > 0)
 		price = fmax(price, least_loss(a, ADAPTIVE_DRAM, now_ns));
-	if (!best_way(a, e, heat, price, free_pages, &o, &gain))
+	given = price_given(a, e, free_pages, now_ns);
+	if (!best_way(a, e, heat, price, given, free_pages, &o, &gain))
 		return;
 	to = cost_unpack_place(o.place);
 	lack = (int64_t)o.dram - e->dram - free_pages;

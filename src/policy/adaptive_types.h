@@ -46,7 +46,7 @@ struct adaptive {
 	uint64_t tokens_ns;
 	uint32_t options_hint; /* how many the last plan had */
 	double plan_value, plan_bound;
-	bool plan_fits;
+	bool plan_fits, plan_waits;
 	uint64_t plans;
 };
 

@@ -261,6 +261,9 @@ struct taken {
 	uint32_t pages;
 };
 
+/* What is coded from and to memory takes processor time and nothing of the device. */
+#define CODED_SHARE 8u
+
 static struct taken replica_taken(const struct cost_model *m, const struct cost_item *it,
 				  unsigned dram, unsigned packing)
 {
@@ -271,9 +274,10 @@ static struct taken replica_taken(const struct cost_model *m, const struct cost_
 	if (dram == 0)
 		return t;
 	if (have > 0 && now->packing != packing) {
-		t.pages = packing == COST_PACK_DRAM ? it->base_pages : it->layer_pages[0];
+		t.pages = it->decoded_pages / CODED_SHARE;
 		t.s = (float)it->decoded_pages * m->recode_s;
 	} else if (have == 0 && packing == COST_PACK_DRAM) {
+		t.pages = it->decoded_pages / CODED_SHARE;
 		t.s = (float)it->decoded_pages * m->recode_s;
 	}
 	if (dram > have) {
@@ -300,7 +304,7 @@ static struct taken copy_taken(const struct cost_model *m, const struct cost_ite
 	io = (float)n * m->ssd_s;
 	dec = (float)it->decoded_pages * m->decode_s[it->class][COST_PATH_OPEN][pack][level];
 	t.s = (n ? m->ssd_latency_s : 0) + (io > dec ? io : dec);
-	t.pages = n > it->decoded_pages ? n : it->decoded_pages;
+	t.pages = n + it->decoded_pages / CODED_SHARE;
 	return t;
 }
 

@@ -136,8 +136,9 @@ bool cost_is_dram_hit(const struct cost_place *p);
 /* The level that is worth most for what is stored and in memory, as allowed. */
 unsigned cost_best_level(const struct cost_model *m, const struct cost_item *it,
 			 const struct cost_place *p);
-/* What getting from where it is to @to takes: pages that must be read or coded anew,
- * and the seconds of device and processor. Giving things up takes none. */
+/* What getting from where it is to @to takes: pages that must be read, and for what is
+ * coded anew an eighth of its pages decoded, as that takes nothing of the device; and the
+ * seconds of device and processor. Giving things up takes none. */
 double cost_move(const struct cost_model *m, const struct cost_item *it,
 		 const struct cost_place *to, uint32_t *ret_pages);
 bool cost_same(const struct cost_place *a, const struct cost_place *b);

@@ -22,9 +22,9 @@
 /* A plan is followed by so many times its own length without one. */
 #define PLAN_REST 100
 #define WALK_STEP 16u
-#define MARGIN 0.25
+#define MARGIN 1.0
 /* Moves take this share of what the device gives, at least ... */
-#define MOVES_SHARE 4
+#define MOVES_SHARE 2
 #define MOVES_MIN_BPS (64ull << 20)
 /* Whoever needs room asks again for so long while the table is being planned. */
 #define ROOM_TRIES 50
@@ -197,10 +197,15 @@ static void budgets(struct adapt *ad, const struct adaptive_stats *s) REQUIRES(a
 	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
 			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
 	uint64_t other = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
-	uint64_t more = held > s->dram_bytes ? held - s->dram_bytes : 0;
+	uint64_t idle = st->copies ? copy_pool_idle(st->copies) : 0, more;
 
-	/* files of the pool that nobody uses, and rounding; moves under way pass */
-	other += more < dram / 8 ? more : dram / 8;
+	/* rounding; moves under way pass */
+	held -= idle < held ? idle : held;
+	more = held > s->dram_bytes ? held - s->dram_bytes : 0;
+	other += more < dram / 16 ? more : dram / 16;
+	/* for the next decoding, and one that is being read */
+	if (st->copies)
+		other += 2 * copy_pool_reserved(st->copies);
 	other += work > dram / 16 ? work : dram / 16;
 	dram = dram > other ? dram - other : 0;
 	/* noise replans nothing */
@@ -238,13 +243,15 @@ static void refresh(struct adapt *ad)
 static void plan(struct adapt *ad, struct adaptive_moves *m)
 {
 	uint64_t start = clock_mono_ns();
+	struct adaptive_stats s;
 
 	ad->changed = false;
 	lock_acquire(&ad->lock);
 	if (adaptive_replan(ad->a, clock_real_ns(), m) < 0)
 		m->n = 0; /* no memory for a plan: what events decide goes on */
+	adaptive_stats(ad->a, &s);
 	lock_release(&ad->lock);
-	ad->changed = m->n == m->max; /* there is more */
+	ad->changed = m->n == m->max || s.plan_waits; /* there is more */
 	carry_out(ad, m);
 	ad->plan_ns = clock_mono_ns() + (clock_mono_ns() - start) * PLAN_REST;
 }
@@ -471,6 +478,7 @@ static void *adapt_thread(void *arg)
 		if (clock_mono_ns() < ad->tick_ns)
 			continue;
 		refresh(ad);
+		ad->changed |= atomic_exchange(&ad->again, false);
 		if (ad->changed && ad->n_ino == 0 && clock_mono_ns() >= ad->plan_ns)
 			plan(ad, &m);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;

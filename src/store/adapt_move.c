@@ -95,14 +95,16 @@ struct job {
 	unsigned by_hand; /* of the context, when it began */
 };
 
-/* How fast its readers will get it. */
+#define TIMED_BYTES (8u << 20)
+
+/* How fast its readers will get it: what was decoded first, which is in no cache any more. */
 static void time_copy(struct ctx *c)
 {
+	size_t len = 1u << 20, sum = 0;
 	struct copy *copy;
 	uint64_t start;
-	ssize_t got = 0;
-	size_t len = 1u << 20;
-	void *buf;
+	ssize_t got;
+	char *buf;
 
 	lock_acquire(&c->lock);
 	copy = c->copy ? copy_get(c->copy) : NULL;
@@ -110,9 +112,11 @@ static void time_copy(struct ctx *c)
 	buf = copy ? mem_alloc_pages(len) : NULL;
 	if (buf && pread(copy_fd(copy), buf, len, 0) == (ssize_t)len) { /* touches buf */
 		start = clock_mono_ns();
-		got = pread(copy_fd(copy), buf, len, 0);
-		if (got > 0)
-			rates_copied(&c->st->rates, (uint64_t)got, clock_mono_ns() - start);
+		do {
+			got = pread(copy_fd(copy), buf, len, (off_t)(len + sum));
+			sum += got > 0 ? (size_t)got : 0;
+		} while (got > 0 && sum < TIMED_BYTES);
+		rates_copied(&c->st->rates, sum, clock_mono_ns() - start);
 	}
 	mem_free_pages(buf, len);
 	copy_put(copy);
@@ -165,7 +169,10 @@ static void undo(struct job *j)
 static void up(struct job *j)
 {
 	struct ctx *c = j->c;
-	int r = overtaken(j) ? -KVFS_ECANCELED : begin(j);
+	int r;
+
+	move_yield(c->st);
+	r = overtaken(j) ? -KVFS_ECANCELED : begin(j);
 
 	if (r == 0 && !j->to.copy)
 		space_drop_dram(c, false, true);
@@ -266,6 +273,8 @@ void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m)
 		r = up_later(st, c, m);
 	else
 		down_dram(c, &m->to, m->reason);
+	if (r == -EBUSY)
+		atomic_store(&ad->again, true);
 	if (r < 0 || !work)
 		adapt_moved(c);
 	ctx_put(c);

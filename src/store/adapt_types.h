@@ -38,6 +38,7 @@ struct adapt {
 	size_t n_ino;
 	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */
 	bool changed;              /* since the last plan */
+	_Atomic bool again;        /* a move could not begin */
 	bool started;
 	pthread_t thread;
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/rates.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "codecs/codec.h"
@@ -53,10 +54,21 @@ enum cost_class rates_class(unsigned codec, enum cost_packing *ret_packing)
 	}
 }
 
+/* Of what comes after the first samples: who waits for others says less about the machine
+ * than who does not. */
+#define SLOWER 4u
+
 static void average(struct rates_mean *m, double now)
 {
 	m->n += m->n < SAMPLES;
-	m->v += (now - m->v) / m->n;
+	m->v += (now - m->v) / (now < m->v && m->n == SAMPLES ? SLOWER * SAMPLES : m->n);
+}
+
+/* Seconds: the other way round. */
+static void average_s(struct rates_mean *m, double now)
+{
+	m->n += m->n < SAMPLES;
+	m->v += (now - m->v) / (now > m->v && m->n == SAMPLES ? SLOWER * SAMPLES : m->n);
 }
 
 static double per_s(uint64_t bytes, uint64_t ns)
@@ -117,7 +129,7 @@ void rates_copied(struct rates *r, uint64_t bytes, uint64_t ns)
 void rates_opened(struct rates *r, enum rates_open how, uint64_t ns)
 {
 	lock_acquire(&r->lock);
-	average(&r->open_s[how], (double)ns / 1e9);
+	average_s(&r->open_s[how], (double)ns / 1e9);
 	lock_release(&r->lock);
 }
 
@@ -169,6 +181,28 @@ static double seen(const struct rates_mean *m, double guess)
 	return m->v > 0 ? m->v : guess;
 }
 
+/* What was measured is noise to some degree, and a plan that follows it moves things about
+ * for nothing: fixed-length codes are never slower to decode than entropy codes, nor are
+ * fewer layers slower than more, as far as those were measured. */
+static void consistent(const struct rates *r, struct cost_rates *ret) REQUIRES(r->lock)
+{
+	for (unsigned c = 0; c < COST_CLASSES; c++)
+		for (unsigned p = 0; p < COST_PATHS; p++)
+			for (unsigned l = COST_LEVELS_MAX; l-- > 0;) {
+				const struct rates_mean *ssd = r->decode_Bps[c][p][COST_PACK_SSD];
+				const struct rates_mean *dram = r->decode_Bps[c][p][COST_PACK_DRAM];
+				double *s = ret->decode_Bps[c][p][COST_PACK_SSD];
+				double *d = ret->decode_Bps[c][p][COST_PACK_DRAM];
+
+				if (l + 1 < COST_LEVELS_MAX && ssd[l + 1].n)
+					s[l] = fmax(s[l], s[l + 1]);
+				if (l + 1 < COST_LEVELS_MAX && dram[l + 1].n)
+					d[l] = fmax(d[l], d[l + 1]);
+				if (ssd[l].n)
+					d[l] = fmax(d[l], s[l]);
+			}
+}
+
 void rates_get(struct rates *r, double ssd_Bps, double ssd_latency_ns, struct cost_rates *ret)
 {
 	lock_acquire(&r->lock);
@@ -185,5 +219,6 @@ void rates_get(struct rates *r, double ssd_Bps, double ssd_latency_ns, struct co
 			for (unsigned k = 0; k < COST_PACKINGS; k++)
 				for (unsigned l = 0; l < COST_LEVELS_MAX; l++)
 					ret->decode_Bps[c][p][k][l] = decode_rate(r, c, p, k, l);
+	consistent(r, ret);
 	lock_release(&r->lock);
 }

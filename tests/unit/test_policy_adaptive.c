@@ -409,6 +409,37 @@ Test(policy_adaptive, hot_is_in_memory_and_cold_is_not)
 	rig_destroy(g);
 }
 
+/* An open has decoded it into memory. */
+static bool copy_stays(struct rig *g, unsigned id)
+{
+	struct cost_item *it = &g->it[id];
+	struct cost_place p = it->now;
+
+	count(g, id, -1);
+	p.copy = 1;
+	it->now = p;
+	count(g, id, 1);
+	adaptive_placed(g->a, id, &p);
+	adaptive_hit(g->a, id, g->now_ns, &g->m);
+	obey(g);
+	return it->now.copy;
+}
+
+Test(policy_adaptive, an_opens_copy_stays_where_it_earns_its_room)
+{
+	struct rig *g = rig_create(4000, 100000, 0.1, false);
+
+	for (unsigned id = 1; id <= 20; id++)
+		simple_add(g, id, id == 9 ? 1 : 100, 1, 0);
+	replan(g);
+	cr_assert(!copy_stays(g, 9), "one use in a hundred of the others'");
+	g->cfg.dram_bytes = 40000 * COST_PAGE_BYTES;
+	adaptive_configure(g->a, &g->cfg);
+	replan(g);
+	cr_assert(copy_stays(g, 9), "there is room for all");
+	rig_destroy(g);
+}
+
 Test(policy_adaptive, storage_pressure_drops_layers_before_files_and_spares_pins)
 {
 	struct rig *g = rig_create(0, 100000, 0, true);

@@ -72,6 +72,24 @@ Test(rates, a_device_hides_how_fast_decoding_is)
 	rates_fini(&r);
 }
 
+Test(rates, noise_does_not_turn_the_order_round)
+{
+	struct rates r;
+	struct cost_rates c;
+	double (*Bps)[COST_LEVELS_MAX];
+
+	rates_init(&r, 1);
+	rates_decoded(&r, CODEC_LADDER_HUF, 1, MIB, 1000000);
+	rates_decoded(&r, CODEC_LADDER_HUF, 2, MIB, 900000);
+	rates_decoded(&r, CODEC_LADDER_FIX, 1, MIB, 3000000); /* somebody else had the processor */
+	c = now(&r);
+	Bps = c.decode_Bps[COST_CLASS_LADDER][COST_PATH_STREAM];
+	cr_assert_geq(Bps[COST_PACK_SSD][0], Bps[COST_PACK_SSD][1]);
+	cr_assert_geq(Bps[COST_PACK_DRAM][0], Bps[COST_PACK_SSD][0]);
+	cr_assert_geq(Bps[COST_PACK_DRAM][1], Bps[COST_PACK_SSD][1]);
+	rates_fini(&r);
+}
+
 Test(rates, one_stall_is_no_rate)
 {
 	struct rates r;
