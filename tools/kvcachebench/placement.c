@@ -18,8 +18,10 @@ static int run(struct rig *g, const struct place_options *o, struct place_set *s
 	int r = place_set_open(g, o, set);
 
 	if (r == 0)
-		/* one store at a time, at most with all of them as they are */
-		r = rig_base(g, set->bytes + set->bytes / 10 + (1ull << 30), 0);
+		/* one store at a time, at most with all of them as they are; beside those
+		 * kept, a copy of one with all layers */
+		r = rig_base(g, o->keep ? set->bytes / 3 * 2
+					: set->bytes + set->bytes / 10 + (1ull << 30), 0);
 	if (r < 0)
 		return r;
 	place_systems_init(g, o, sys);

@@ -38,6 +38,7 @@ struct place_options {
 	unsigned requests, warmup, history, repeats, readers;
 	unsigned minutes;       /* 0: as many as it takes */
 	bool prepare;           /* nothing is run */
+	bool keep;              /* stores stay where they are */
 	double rate;            /* arrivals a second */
 	double recompute_s_per_mb;
 	struct place_list zipf; /* exponents */

@@ -166,7 +166,7 @@ static int load_one(struct reader *rd, struct request *q)
 	q->form = (uint8_t)form_of(rd->ld, q->ctx, kivi ? rd->out : rd->buf, kivi ? len : (size_t)got);
 	if (q->form == PLACE_FORMS_MAX)
 		return rig_fail(-KVFS_EVERIFY, "%s, read as %s: bytes that are none of its forms in "
-				"%s/scores", path, l->sys->name, l->set->dir);
+				"%s/scores; another daemon's? remove it", path, l->sys->name, l->set->dir);
 	return 0;
 }
 

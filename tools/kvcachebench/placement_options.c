@@ -32,6 +32,7 @@ static void help(void)
 	       "  --repeats=N      with other popularity and arrivals (default 6)\n"
 	       "  --minutes=N      begin no run after so many; the report has what was run\n"
 	       "  --prepare        make contexts, scores and stores for a later run, no more\n"
+	       "  --keep           leave the stores for another run\n"
 	       "  --recompute=S    seconds per MB of a context that was removed (default 0.002)\n"
 	       "  --seed=N         default 1\n"
 	       "  --only=LIST      systems whose name begins with one of these, in this order\n"
@@ -45,7 +46,7 @@ static void help(void)
 
 enum { OPT_CONTEXTS = 256, OPT_BYTES, OPT_TASKS, OPT_ZIPF, OPT_DRAM, OPT_ALPHA, OPT_THROTTLE,
        OPT_THROTTLE_RATE, OPT_RATE, OPT_REQUESTS, OPT_WARMUP, OPT_HISTORY, OPT_MINUTES,
-       OPT_PREPARE, OPT_READERS, OPT_REPEATS, OPT_RECOMPUTE, OPT_SEED, OPT_ONLY, OPT_PLOT,
+       OPT_PREPARE, OPT_KEEP, OPT_READERS, OPT_REPEATS, OPT_RECOMPUTE, OPT_SEED, OPT_ONLY, OPT_PLOT,
        OPT_DIR, OPT_DAEMON, OPT_KVLM, OPT_MODEL, OPT_NO_QUIET, OPT_JSON };
 
 static const struct option long_options[] = {
@@ -63,6 +64,7 @@ static const struct option long_options[] = {
 	{ "history", required_argument, NULL, OPT_HISTORY },
 	{ "minutes", required_argument, NULL, OPT_MINUTES },
 	{ "prepare", no_argument, NULL, OPT_PREPARE },
+	{ "keep", no_argument, NULL, OPT_KEEP },
 	{ "readers", required_argument, NULL, OPT_READERS },
 	{ "repeats", required_argument, NULL, OPT_REPEATS },
 	{ "recompute", required_argument, NULL, OPT_RECOMPUTE },
@@ -151,6 +153,7 @@ static int parse_option(int c, void *arg)
 	case OPT_HISTORY: return parse_unsigned(optarg, 0, 10000000, &o->history);
 	case OPT_MINUTES: return parse_unsigned(optarg, 1, 100000, &o->minutes);
 	case OPT_PREPARE: o->prepare = true; break;
+	case OPT_KEEP: o->keep = true; break;
 	case OPT_READERS: return parse_unsigned(optarg, 1, PLACE_READERS_MAX, &o->readers);
 	case OPT_REPEATS: return parse_unsigned(optarg, 1, PLACE_REPEATS_MAX, &o->repeats);
 	case OPT_RECOMPUTE: return units_parse_double(optarg, 0, 1e3, &o->recompute_s_per_mb);

@@ -5,8 +5,9 @@
  * that gives back), and the hash of these bytes is noted with the score. Under load
  * bytes are known again by their hash, so that no answer is computed twice.
  *
- * Scores are kept in a file beside the contexts, a line for each context and form. Its
- * first line names the daemon that wrote the levels: another one's are measured anew.
+ * Scores are kept in a file beside the contexts, a line for each context and form. A daemon
+ * that makes other bytes of a level finds no form with their hash, and the load ends: the
+ * file is then to be removed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,33 +46,11 @@ static void settle_known(struct place_set *s)
 	}
 }
 
-/* Of the daemon's program; 0 when it cannot be read. */
-static uint64_t daemon_sum(struct rig *g)
-{
-	char exe[RIG_PATH], *p = NULL;
-	size_t len = 0;
-	uint64_t sum = 0;
-
-	if (rig_find(g->o->daemon, "../../src/kvcachefs", "kvcachefs", exe) == 0 &&
-	    io_read_file(AT_FDCWD, exe, 1u << 30, &p, &len) == 0)
-		sum = hash64(p, len, 0);
-	mem_free(p);
-	return sum;
-}
-
-/* Does the daemon have a part in these bytes? */
-static bool is_mounts(const char *label)
-{
-	return strncmp(label, "level:", 6) == 0 || strncmp(label, "drop:", 5) == 0;
-}
-
 /* Lines that say nothing are passed over: what is missing is measured again. */
-static void scores_load(struct rig *g, struct place_set *s)
+static void scores_load(struct place_set *s)
 {
 	char path[RIG_PATH + 16], line[256], label[32], name[40];
-	uint64_t sum = 0;
 	struct place_view v;
-	bool same = false;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/scores", s->dir);
@@ -80,11 +59,8 @@ static void scores_load(struct rig *g, struct place_set *s)
 		struct place_context *c;
 		unsigned k;
 
-		if (sscanf(line, "daemon %" SCNx64, &sum) == 1)
-			same = sum == daemon_sum(g);
 		if (sscanf(line, "%31s %39s %" SCNx64 " %lf %lf %lf %" SCNu64, label, name, &v.sum,
-			   &v.queries, &v.score, &v.agree, &v.stored) != 7 ||
-		    (!same && is_mounts(label)))
+			   &v.queries, &v.score, &v.agree, &v.stored) != 7)
 			continue;
 		c = context_named(s, name);
 		k = place_form_get(s, label);
@@ -106,7 +82,6 @@ static int scores_save(struct rig *g, const struct place_set *s)
 	f = fopen(tmp, "we");
 	if (!f)
 		return rig_fail(-errno, "%s: %s", tmp, strerror(errno));
-	fprintf(f, "daemon %016" PRIx64 "\n", daemon_sum(g));
 	for (unsigned k = 0; k < s->n_forms; k++)
 		for (unsigned i = 0; i < s->n; i++) {
 			const struct place_view *v = &s->c[i].view[k];
@@ -405,7 +380,7 @@ int place_quality(struct rig *g, const struct place_options *o, struct place_set
 {
 	int r = 0, e;
 
-	scores_load(g, s);
+	scores_load(s);
 	find_needed(s, sys);
 	for (unsigned f = 0; f < s->n_forms && r == 0; f++)
 		r = measure(g, o, s, f);

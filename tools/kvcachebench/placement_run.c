@@ -352,7 +352,7 @@ static int run_systems(struct runs *u)
 	for (unsigned k = 0; k < u->sys->n && r == 0 && !is_time(u); k++) {
 		if (!u->sys->s[k].why_not)
 			r = run_system(u, k);
-		if (r == 0 && place_store_plans(&u->sys->s[k]) &&
+		if (r == 0 && !u->o->keep && place_store_plans(&u->sys->s[k]) &&
 		    (k + 1 == u->sys->n || !place_store_plans(&u->sys->s[k + 1])))
 			place_stores_remove(u->g);
 	}

@@ -9,7 +9,7 @@
  *   history   each context is opened as often as it is popular, the least popular first: for
  *             what goes by recency the order is that of popularity, and what counts uses has counts
  *   memory    least recently used: the most popular contexts are brought there; adaptive
- *             decides by itself
+ *             decides by itself, and is given the time to bring there what it wants
  *
  * Stores lie in DIR/stores, where --prepare leaves them for the next run.
  */
@@ -23,6 +23,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/io.h"
+#include "base/mem.h"
 #include "placement.h"
 
 bool place_store_plans(const struct place_system *sys)
@@ -113,7 +115,7 @@ int place_store_close(struct place_store *s)
 
 void place_store_remove(struct place_store *s)
 {
-	if (!s->m.store[0] || (plans(s) && !sheds(s)))
+	if (!s->m.store[0] || (plans(s) && !sheds(s)) || (s->o->keep && !plans(s)))
 		return;
 	rig_remove_tree(s->m.store);
 	(void)rmdir(s->m.mnt); /* empty, as it is not mounted */
@@ -244,6 +246,44 @@ static int fill_memory(const struct place_store *s)
 	return 0;
 }
 
+#define SETTLED_POLLS 4
+#define SETTLE_MAX_S 120
+
+/* What the mount holds in memory. */
+static double held(const struct place_store *s)
+{
+	char path[RIG_PATH + 64], *p = NULL;
+	const char *at;
+	double v = 0;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s/.kvcachefs/metrics", s->m.mnt);
+	if (io_read_file(AT_FDCWD, path, 1u << 20, &p, &len) < 0)
+		return 0;
+	at = strstr(p, "\nkvcachefs_dram_used_bytes ");
+	if (at)
+		v = strtod(strchr(at + 1, ' '), NULL);
+	mem_free(p);
+	return v;
+}
+
+/* The rates at which moves are made are limited: until memory holds what the plan wants. */
+static int await_moves(const struct place_store *s)
+{
+	double dram = s->dram * (double)s->set->bytes, now = held(s), last;
+
+	rig_say("%s: moves to memory", s->sys->name);
+	for (unsigned same = 0, t = 0; same < SETTLED_POLLS && t < SETTLE_MAX_S; t++) {
+		sleep(1);
+		last = now;
+		now = held(s);
+		same = fabs(now - last) < dram / 128 ? same + 1 : 0;
+		if (rig_interrupted(s->g))
+			return -EINTR;
+	}
+	return 0;
+}
+
 /* Now it is to give up layers. */
 static int limit(const struct place_store *s)
 {
@@ -268,7 +308,7 @@ int place_store_fill(struct place_store *s)
 		use(s, i, unit);
 	if (r == 0 && s->copied)
 		r = limit(s);
-	if (r == 0 && !plans(s))
-		r = fill_memory(s);
+	if (r == 0)
+		r = plans(s) ? await_moves(s) : fill_memory(s);
 	return r;
 }
