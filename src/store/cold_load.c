@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 
-#define COLD_TURN 16u     /* every so many loads the slower way is tried */
+#define COLD_TURN 64u     /* every so many loads the slower way is tried */
 #define COLD_FASTER 0.5   /* of a new figure that is better, in the average */
 #define COLD_SLOWER 0.125 /* of one that is worse */
 #define COLD_CHANGE 0.6   /* a figure that far from the average ... */

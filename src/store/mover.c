@@ -494,7 +494,8 @@ void move_prepare(struct store *st, uint64_t size)
 	struct prepare *p;
 
 	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
-	    copy_pool_ready(st->copies, size) || (budget_free(&st->dram) < size && !reserve) || atomic_exchange(&st->preparing, true))
+	    copy_pool_ready(st->copies, size) || (budget_free(&st->dram) < size && !reserve) ||
+	    atomic_exchange(&st->preparing, true))
 		return;
 	copy_pool_reserve(st->copies, reserve);
 	p = mem_zalloc(sizeof(*p));

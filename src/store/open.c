@@ -176,7 +176,7 @@ static void cancel_seal(struct ctx *c)
 
 /* Counts opens of unread files: every LOOKth streams, so that what readers do
  * stays known (reads through the kernel are not seen). */
-#define LOOK 16u
+#define LOOK 64u
 /* Native reading of a copy takes at least this, for readers that close at once. */
 #define COPY_READ_BPS 2e10
 
