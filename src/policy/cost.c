@@ -159,6 +159,11 @@ static float recompute(const struct cost_model *m, const struct cost_item *it)
 	return (float)(m->params.recompute_s_per_page * it->decoded_pages);
 }
 
+static float overlapped(float io, float dec)
+{
+	return sqrtf(io * io + dec * dec);
+}
+
 /* @pack: of what layer 0 is decoded from. */
 static float pipelined(const struct cost_model *m, const struct cost_item *it, unsigned pack,
 		       unsigned level, uint32_t ssd_pages)
@@ -166,7 +171,7 @@ static float pipelined(const struct cost_model *m, const struct cost_item *it, u
 	float io = (float)ssd_pages * m->ssd_s, decoded = (float)it->decoded_pages;
 	float dec = decoded * m->decode_s[it->class][it->path][pack][level];
 
-	return (ssd_pages ? m->ssd_latency_s : m->dram_latency_s) + (io > dec ? io : dec) +
+	return (ssd_pages ? m->ssd_latency_s : m->dram_latency_s) + overlapped(io, dec) +
 	       (it->path == COST_PATH_OPEN ? decoded * m->copy_s : 0);
 }
 
@@ -303,7 +308,7 @@ static struct taken copy_taken(const struct cost_model *m, const struct cost_ite
 	n = now->dram <= level ? layers(it, now->dram, level + 1) : 0;
 	io = (float)n * m->ssd_s;
 	dec = (float)it->decoded_pages * m->decode_s[it->class][COST_PATH_OPEN][pack][level];
-	t.s = (n ? m->ssd_latency_s : 0) + (io > dec ? io : dec);
+	t.s = (n ? m->ssd_latency_s : 0) + overlapped(io, dec);
 	t.pages = n + it->decoded_pages / CODED_SHARE;
 	return t;
 }

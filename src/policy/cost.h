@@ -12,9 +12,11 @@
  * with the delay measured instead of bytes over bandwidth, and pipelined: a read at
  * level k of a context that has layers 0..d-1 in memory takes
  *
- *     latency + max(bytes of layers d..k / bandwidth of the device,
- *                   decoded bytes / decode rate of the packing at that level)
+ *     latency + hypot(bytes of layers d..k / bandwidth of the device,
+ *                     decoded bytes / decode rate of the packing at that level)
  *
+ * because the two overlap, but hinder each other where they take about as long (6 and
+ * 12 ms took 12 to 14, 14 and 12 ms 17 to 20, the larger one alone would be 12 and 14),
  * and one of a decoded copy its own latency and bandwidth. A context that was removed
  * is computed anew: exact, and as late as that takes.
  *
