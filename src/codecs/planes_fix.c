@@ -226,7 +226,7 @@ static int fix_encode(struct codec_ctx *ctx, const struct chunk_shape *shape, co
 	struct planes_head h;
 	struct fix_map m;
 	uint64_t bits;
-	unsigned width;
+	unsigned width = 0;
 	size_t limit = out[0].cap < len - 1 ? out[0].cap : len - 1;
 	int64_t r;
 

@@ -126,7 +126,7 @@ static bool judge(struct huf_enc *e, const struct planes_stats *st, size_t len)
 {
 	uint64_t bits_256 = planes_entropy(st->hist);
 
-	for (unsigned p = 0; p + 1u < e->h.eb; p++) {
+	for (unsigned p = 0; p < PLANES_LOWS_MAX && p + 1u < e->h.eb; p++) {
 		uint64_t low = planes_entropy(st->low_hist[p]);
 
 		e->low_coded[p] = low < CODED_BITS_256;

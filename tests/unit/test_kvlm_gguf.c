@@ -12,7 +12,7 @@
 /* A copy with no byte to spare, so that ASan sees the first one too many. */
 static int load(const uint8_t *buf, size_t len, struct model **ret, struct msg *m)
 {
-	uint8_t *exact = malloc(len + !len);
+	uint8_t *exact = calloc(1, len + !len);
 	struct gguf *g;
 	int r;
 
