@@ -251,6 +251,22 @@ static int store_again(struct sim *s, uint32_t i)
 	return adaptive_arrive(s->a, &x->it, s->now_ns, &s->moves);
 }
 
+/* Who reads has it decoded, and where there is room that stays. (Under lru such copies are the
+ * first to go, for the next one.) */
+static void decoded_at_open(struct sim *s, uint32_t i)
+{
+	struct sim_ctx *x = &s->x[i];
+	uint64_t room = s->c->cfg.dram_bytes / COST_PAGE_BYTES;
+
+	if (x->it.path != COST_PATH_OPEN || x->due_ns || x->it.now.stored == 0 || x->it.now.copy ||
+	    s->dram + x->it.decoded_pages > room)
+		return;
+	hold(s, x, -1);
+	x->it.now.copy = 1;
+	hold(s, x, 1);
+	adaptive_placed(s->a, i, &x->it.now);
+}
+
 static int one(struct sim *s, uint32_t i, bool counted)
 {
 	struct sim_ctx *x = &s->x[i];
@@ -258,6 +274,8 @@ static int one(struct sim *s, uint32_t i, bool counted)
 
 	settle(s, x);
 	read_one(s, x, counted);
+	if (s->a)
+		decoded_at_open(s, i);
 	if (x->it.now.stored == 0)
 		r = store_again(s, i);
 	else if (s->a)
