@@ -535,8 +535,11 @@ static void note_whole_read(struct file *f)
 	size = c->size;
 	plain = c->state == CTX_PLAIN;
 	gate_leave(&c->gate, false);
-	if (f->copied_ns)
+	if (f->copied_ns) {
 		note_copied(f, size);
+		/* the copy makes way for the next one: what stays is the replica */
+		move_after_read(c, f->node, true, size);
+	}
 	if (f->writes || plain || f->mode == SERVE_PASSTHROUGH)
 		return;
 	whole = atomic_load(&f->rs.total) >= size && size > 0;
