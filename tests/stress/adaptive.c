@@ -301,10 +301,11 @@ static void *damager(void *arg)
 		if (fd >= 0) {
 			run->damaged += pwrite(fd, junk, sizeof(junk), 64 << 10) == sizeof(junk);
 			close(fd);
+			usleep(50000);
 		}
 		if (n)
 			store_forget(run->st, n, 1);
-		usleep(50000);
+		usleep(3000);
 	}
 	return NULL;
 }
