@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bringing contexts to DRAM: replicas (encoded) and decoded copies, by command,
- * at open, and in the background after a read that found nothing in DRAM.
+ * Bringing contexts to DRAM: replicas (encoded), by command, and in the background after
+ * a read that found nothing in DRAM. Decoded copies: move_copy.c.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -378,137 +378,6 @@ int move_replica_as(struct ctx *c, unsigned layers, enum cost_packing packing)
 {
 	return fill_run(&(struct fill){
 		.c = c, .layers = layers, .packing = packing, .gives_way = true });
-}
-
-/* ---- decoded copies ------------------------------------------------------- */
-
-/* Gate held. 0 also when there is one already. */
-int move_copy(struct ctx *c, const _Atomic bool *cancel)
-{
-	struct store *st = c->st;
-	struct read_source src;
-	struct copy *copy;
-	bool there;
-	void *map;
-	int r;
-
-	if (!st->copies)
-		return -EOPNOTSUPP;
-	if (c->state != CTX_SEALED || !c->obj)
-		return -EINVAL;
-	lock_acquire(&c->lock);
-	there = c->copy;
-	lock_release(&c->lock);
-	if (there)
-		return 0;
-	r = copy_create(st->copies, c->size, &copy);
-	if (r == -KVFS_EBUDGET && space_dram(st, c->size, c))
-		r = copy_create(st->copies, c->size, &copy);
-	if (r < 0)
-		return r;
-	r = copy_map(copy, &map);
-	if (r == 0) {
-		read_source_of(c, &src);
-		r = reader_decode_all(st->reader, &src, map, c->size, cancel);
-		replica_put(src.rep);
-		copy_unmap(copy, map);
-	}
-	if (r < 0) {
-		copy_put(copy);
-		return r;
-	}
-	lock_acquire(&c->lock);
-	if (c->copy) {
-		lock_release(&c->lock);
-		copy_put(copy);
-		return 0;
-	}
-	c->copy = copy;
-	lock_release(&c->lock);
-	store_count(st, CNT_COPIES, 1);
-	ctx_reason(c, "decoded copy made");
-	adapt_moved(c);
-	ctx_touch(c, false);
-	return 0;
-}
-
-struct prepare {
-	struct work work;
-	struct store *st;
-	uint64_t size;
-	uint64_t decoded; /* by the reader, when last asked */
-	unsigned waited;
-};
-
-#define PREPARE_WAITS 5u
-
-/* Clearing huge pages cannot be interrupted and may take milliseconds each: not
- * while somebody reads, unless that never ends. */
-static bool prepare_go_on(void *arg)
-{
-	struct timespec ts = { 0, 10 * 1000 * 1000 };
-	struct prepare *p = arg;
-	struct reader_stats rs;
-
-	while (!atomic_load(&p->st->stopping) && p->waited < PREPARE_WAITS) {
-		reader_stats(p->st->reader, &rs);
-		if (rs.decoded_bytes == p->decoded)
-			break;
-		p->decoded = rs.decoded_bytes;
-		nanosleep(&ts, NULL);
-		p->waited++;
-	}
-	return !atomic_load(&p->st->stopping);
-}
-
-/* Of a full memory, a file's own decoding may take this share, and those reserved for
- * the next files half of it. */
-#define DECODING_SHARE 8u
-
-static uint64_t reserve_of(const struct store *st, uint64_t size)
-{
-	uint64_t limit = budget_limit(&st->dram);
-
-	if (size > limit / DECODING_SHARE)
-		return 0;
-	return size > limit / DECODING_SHARE / 4 ? size : 2 * size;
-}
-
-static void prepare_run(struct work *w)
-{
-	struct prepare *p = container_of(w, struct prepare, work);
-	struct store *st = p->st;
-
-	if (budget_free(&st->dram) < p->size)
-		(void)space_dram(st, p->size, NULL); /* as far as it goes */
-	if (!atomic_load(&st->stopping) && !copy_pool_ready(st->copies, p->size))
-		err_ignore(copy_pool_prepare(st->copies, p->size, prepare_go_on, p)); /* or stream */
-	mem_free(p);
-	atomic_store(&st->preparing, false);
-	atomic_fetch_sub(&st->moves, 1);
-}
-
-void move_prepare(struct store *st, uint64_t size)
-{
-	uint64_t reserve = reserve_of(st, size);
-	struct prepare *p;
-
-	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
-	    copy_pool_ready(st->copies, size) || (budget_free(&st->dram) < size && !reserve) ||
-	    atomic_exchange(&st->preparing, true))
-		return;
-	copy_pool_reserve(st->copies, reserve);
-	p = mem_zalloc(sizeof(*p));
-	if (!p) {
-		atomic_store(&st->preparing, false);
-		return;
-	}
-	p->st = st;
-	p->size = size;
-	p->work.run = prepare_run;
-	list_init(&p->work.link);
-	atomic_fetch_add(&st->moves, 1);
-	workers_submit(st->workers, WORK_BACKGROUND, &p->work);
 }
 
 /* ---- by command ----------------------------------------------------------- */

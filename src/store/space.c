@@ -331,6 +331,8 @@ int store_set_limit(struct store *st, bool dram, uint64_t bytes)
 		uint64_t over;
 
 		atomic_store(&st->dram.limit_bytes, bytes);
+		if (st->copies && copy_pool_reserved(st->copies) > bytes / 8)
+			copy_pool_reserve(st->copies, 0); /* too much now; asked for anew */
 		over = budget_used(&st->dram);
 		if (over > bytes)
 			err_ignore(space_dram(st, 1, NULL)); /* as far as it goes */
