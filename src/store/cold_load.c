@@ -7,6 +7,7 @@
 #include "base/clock.h"
 
 #define COLD_TURN 64u     /* every so many loads the slower way is tried */
+#define COLD_LOOKS 2u     /* before that: one alone may have had to wait */
 #define COLD_FASTER 0.5   /* of a new figure that is better, in the average */
 #define COLD_SLOWER 0.125 /* of one that is worse */
 #define COLD_CHANGE 0.6   /* a figure that far from the average ... */
@@ -38,9 +39,9 @@ enum load_way cold_choose(struct cold_loads *l, unsigned layers)
 	lock_acquire(&l->lock);
 	c = class_of(l, layers);
 	c->turns++;
-	if (c->Bps[LOAD_COPY] <= 0) {
+	if (c->seen[LOAD_COPY] < COLD_LOOKS) {
 		way = LOAD_COPY;
-	} else if (c->Bps[LOAD_STREAM] <= 0) {
+	} else if (c->seen[LOAD_STREAM] < COLD_LOOKS) {
 		way = LOAD_STREAM;
 	} else {
 		bool copy = c->Bps[LOAD_COPY] > c->Bps[LOAD_STREAM];
@@ -63,6 +64,7 @@ void cold_note(struct cold_loads *l, unsigned layers, enum load_way way, uint64_
 	lock_acquire(&l->lock);
 	c = class_of(l, layers);
 	old = c->Bps[way];
+	c->seen[way] += c->seen[way] < COLD_LOOKS;
 	c->off[way] = old > 0 && (now < old * COLD_CHANGE || now > old / COLD_CHANGE)
 			      ? c->off[way] + 1
 			      : 0;
@@ -70,6 +72,7 @@ void cold_note(struct cold_loads *l, unsigned layers, enum load_way way, uint64_
 		c->Bps[way] = now;
 	} else if (c->off[way] == COLD_OFF) {
 		*c = (struct cold_class){ .turns = c->turns };
+		c->seen[way] = 1;
 		c->Bps[way] = now;
 	} else {
 		c->Bps[way] += (now - old) * (now > old ? COLD_FASTER : COLD_SLOWER);

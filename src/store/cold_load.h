@@ -26,7 +26,8 @@ enum load_way { LOAD_STREAM, LOAD_COPY, LOAD_WAYS };
 /* Of files of which so many layers are read. */
 struct cold_class {
 	double Bps[LOAD_WAYS];  /* 0: not known */
-	unsigned off[LOAD_WAYS]; /* loads in a row that were far from that */
+	unsigned seen[LOAD_WAYS]; /* loads, up to what a first look takes */
+	unsigned off[LOAD_WAYS]; /* in a row that were far from the figure */
 	unsigned turns;         /* decisions so far */
 };
 

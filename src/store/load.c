@@ -211,7 +211,9 @@ int ctx_load_locked(struct ctx *c, struct node *n)
 		if (rec.state != KVFS_RECORD_PLAIN)
 			bytes += (uint64_t)rec.stored_blocks * STORE_BLOCK;
 		load_flags(c, bytes);
+		lock_acquire(&c->lock); /* for who walks over all contexts */
 		c->loaded = true;
+		lock_release(&c->lock);
 		c->unpunched = rec.state == KVFS_RECORD_SWITCHED;
 	}
 	c->size = (uint64_t)sb.st_size;

@@ -302,7 +302,9 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 	if (fd >= 0) {
 		c->fd = fd;
 		c->fd_writable = true;
+		lock_acquire(&c->lock);
 		c->loaded = true;
+		lock_release(&c->lock);
 		c->state = CTX_PLAIN;
 	} else {
 		r = load(c, f);
