@@ -62,6 +62,17 @@ def flip(path, off, mask=0x10):
         f.write(bytes([b[0] ^ mask]))
 
 
+def place(obj, off, hit):
+    """The same place in this object, whose chunks may be some bytes longer or shorter."""
+    spans = [(o, o + n) for _, o, n in parts(obj)[0]]
+    inside = [end for begin, end in spans if begin <= off < end]
+    if hit and not inside:
+        return max(end - 1 for _, end in spans if end <= off)
+    if not hit and inside:
+        return inside[0]
+    return off
+
+
 def flips(obj):
     """Offsets worth flipping: dense in the tables, spread in the chunks, one in padding."""
     ways = []
@@ -151,7 +162,8 @@ def flip_record(path, off):
 
 
 def plan(store, sample):
-    ways = [(f"{what} at {off}", lambda t, o, t2, o2, off=off: flip(o, off), hit)
+    ways = [(f"{what} at {off}",
+             lambda t, o, t2, o2, off=off, hit=hit: flip(o, place(o, off, hit)), hit)
             for what, off, hit in flips(object_of(store, record(sample)))]
     ways += [(name, act, True) for name, act in object_ways(store)]
     return ways
