@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/sbuf.h"
 #include "store/level.h"
 #include "store/store_types.h"
+#include "stress_store.h"
 #include "testlib.h"
 
 #define ROW 512u /* bytes of a token: 4 heads of 64 in bf16 */
@@ -81,17 +81,8 @@ static struct store *open_store(const char *path)
 				    .settle_ns = 3600 * NSEC_PER_SEC, .quality = 0, .alpha_s = 0.1,
 				    .policy = "adaptive", .threads = 2, .full = FULL_EVICT,
 				    .recompute_s_per_mb = 0.01 };
-	struct sbuf why = SBUF_INIT;
-	struct store *st;
-	int r = store_open(&cfg, &st, &why);
+	struct store *st = stress_store(&cfg);
 
-	if (r == -EOPNOTSUPP) {
-		fprintf(stderr, "SKIP: %s\n", why.s ? why.s : "");
-		exit(TEST_SKIP);
-	}
-	CHECK_EQ(r, 0);
-	sbuf_fini(&why);
-	CHECK_EQ(store_start(st, NULL, NULL, 0), 0);
 	put_xattr(st, store_root(st), "user.kvcache.layout",
 		  "dtype=bf16 order=2LTHD layers=2 heads=4 dim=64");
 	return st;

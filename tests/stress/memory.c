@@ -15,9 +15,9 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/sbuf.h"
 #include "store/replica.h"
 #include "store/store_types.h"
+#include "stress_store.h"
 #include "testlib.h"
 
 #define FILE_BYTES (1u << 20)
@@ -32,18 +32,8 @@ static struct store *open_store(const char *path, uint64_t dram)
 	struct store_config cfg = { .path = path, .dram_bytes = dram, .ssd_bytes = 1u << 30,
 				    .settle_ns = 3600 * NSEC_PER_SEC, .quality = 1,
 				    .policy = "lru", .threads = 2 };
-	struct sbuf why = SBUF_INIT;
-	struct store *st;
-	int r = store_open(&cfg, &st, &why);
 
-	if (r == -EOPNOTSUPP) {
-		fprintf(stderr, "SKIP: %s\n", why.s ? why.s : "");
-		exit(TEST_SKIP);
-	}
-	CHECK_EQ(r, 0);
-	sbuf_fini(&why);
-	CHECK_EQ(store_start(st, NULL, NULL, 0), 0);
-	return st;
+	return stress_store(&cfg);
 }
 
 /* Elements of a small range, as K and V are: two thirds of their bytes remain. */
