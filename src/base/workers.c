@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/lock.h"
@@ -247,4 +248,12 @@ unsigned workers_threads(const struct workers *w)
 unsigned workers_readers(const struct workers *w)
 {
 	return atomic_load_explicit(&w->readers, memory_order_relaxed);
+}
+
+void workers_yield(const struct workers *w)
+{
+	struct timespec ts = { 0, 500000 };
+
+	for (int i = 0; i < 20 && workers_readers(w) > 0; i++)
+		nanosleep(&ts, NULL);
 }

@@ -50,5 +50,7 @@ void workers_drain(struct workers *w);
 unsigned workers_threads(const struct workers *w);
 /* WORK_READ items queued or running now: background work yields by polling it. */
 unsigned workers_readers(const struct workers *w);
+/* Waits while there are any, 10 ms at most. */
+void workers_yield(const struct workers *w);
 
 #endif

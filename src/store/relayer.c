@@ -131,7 +131,7 @@ static int encode(struct relayer *s)
 	for (uint32_t i = 0; i < s->n_chunks && r == 0; i++) {
 		if (atomic_load(&s->st->stopping) || atomic_load(&s->st->stopping_seals))
 			return -KVFS_ECANCELED;
-		seal_be_nice(s->st);
+		workers_yield(s->st->workers);
 		r = seal_enc_room(&s->enc, s->c->ino, &s->reserved);
 		if (r == 0)
 			r = read_chunk(s, &s->chunks[i]);

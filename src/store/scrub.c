@@ -7,19 +7,10 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/thread.h"
 #include "store/level.h"
-
-static void be_nice(struct store *st)
-{
-	struct timespec ts = { 0, 500000 };
-
-	for (int i = 0; i < 20 && workers_readers(st->workers) > 0; i++)
-		nanosleep(&ts, NULL);
-}
 
 /* 1 when chunk @i of @o is part of the content, 0 when the content ends before it,
  * -KVFS_ECANCELED when there is no more to verify. */
@@ -51,7 +42,7 @@ static int scrub_object(struct ctx *c, const struct object *o, unsigned n_layers
 		r = counts(c, o, i);
 		if (r <= 0)
 			break;
-		be_nice(st);
+		workers_yield(st->workers);
 		r = reader_verify(st->reader, o, i, n_layers, buf);
 		lock_acquire(&st->scrub_lock);
 		st->scrub.bytes_done += o->chunks[i].len_bytes;

@@ -225,7 +225,7 @@ static int seal_encode(struct seal *s)
 		/* a lease that breaks keeps its opener waiting: give way at once */
 		if (seal_canceled(s->c) || fcntl(s->c->fd, F_GETLEASE) != F_WRLCK)
 			return -KVFS_ECANCELED;
-		seal_be_nice(s->st);
+		workers_yield(s->st->workers);
 		r = seal_room(s);
 		if (r == 0)
 			r = seal_chunk(s, i);

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <float.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "store/estimate.h"
@@ -88,14 +87,6 @@ int seal_enc_room(struct seal_enc *e, uint64_t ino, uint64_t *reserved)
 	if (r == 0)
 		*reserved += step;
 	return r;
-}
-
-void seal_be_nice(struct store *st)
-{
-	struct timespec ts = { 0, 500000 };
-
-	for (int i = 0; i < 20 && workers_readers(st->workers) > 0; i++)
-		nanosleep(&ts, NULL);
 }
 
 static bool all_zero(const uint8_t *p, size_t len)

@@ -47,7 +47,5 @@ WUR int seal_enc_room(struct seal_enc *e, uint64_t ino, uint64_t *reserved);
 /* Encodes e->src as chunk @i, decodes and compares it, adds it to object and replica.
  * -KVFS_EVERIFY, -errno of the writer. */
 WUR int seal_enc_chunk(struct seal_enc *e, uint32_t i, const struct layout_chunk *ch);
-/* Readers first: background work waits while somebody decodes. */
-void seal_be_nice(struct store *st);
 
 #endif

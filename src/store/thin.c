@@ -209,7 +209,7 @@ static int encode(struct thin *s)
 	for (uint32_t i = 0; i < s->n_chunks && r == 0; i++) {
 		if (seal_canceled(s->c))
 			return -KVFS_ECANCELED;
-		seal_be_nice(s->st);
+		workers_yield(s->st->workers);
 		r = seal_enc_room(&s->enc, s->c->ino, &s->reserved);
 		if (r == 0)
 			r = io_pread_all(s->to.fd, s->enc.src, s->chunks[i].len_bytes,
