@@ -272,16 +272,12 @@ struct taken {
 static struct taken replica_taken(const struct cost_model *m, const struct cost_item *it,
 				  unsigned dram, unsigned packing)
 {
-	const struct cost_place *now = &it->now;
+	unsigned have = it->now.dram, pack = have ? it->now.packing : COST_PACK_SSD;
 	struct taken t = { 0, 0 };
-	unsigned have = now->dram;
 
 	if (dram == 0)
 		return t;
-	if (have > 0 && now->packing != packing) {
-		t.pages = it->decoded_pages / CODED_SHARE;
-		t.s = (float)it->decoded_pages * m->recode_s;
-	} else if (have == 0 && packing == COST_PACK_DRAM) {
+	if (packing != pack) {
 		t.pages = it->decoded_pages / CODED_SHARE;
 		t.s = (float)it->decoded_pages * m->recode_s;
 	}

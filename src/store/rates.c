@@ -58,17 +58,20 @@ enum cost_class rates_class(unsigned codec, enum cost_packing *ret_packing)
  * than who does not. */
 #define SLOWER 4u
 
-static void average(struct rates_mean *m, double now)
+static void add(struct rates_mean *m, double now, bool slower)
 {
 	m->n += m->n < SAMPLES;
-	m->v += (now - m->v) / (now < m->v && m->n == SAMPLES ? SLOWER * SAMPLES : m->n);
+	m->v += (now - m->v) / (slower && m->n == SAMPLES ? SLOWER * SAMPLES : m->n);
 }
 
-/* Seconds: the other way round. */
+static void average(struct rates_mean *m, double now)
+{
+	add(m, now, now < m->v);
+}
+
 static void average_s(struct rates_mean *m, double now)
 {
-	m->n += m->n < SAMPLES;
-	m->v += (now - m->v) / (now > m->v && m->n == SAMPLES ? SLOWER * SAMPLES : m->n);
+	add(m, now, now > m->v);
 }
 
 static double per_s(uint64_t bytes, uint64_t ns)

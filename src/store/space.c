@@ -104,10 +104,12 @@ bool space_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
 {
 	struct room room = { .st = st, .want = bytes, .keep = keep };
 
+	if (copy_pool_ready(st->copies, bytes))
+		return true;
 	/* adaptive has done that: adaptive_hit */
-	if (!copy_pool_ready(st->copies, bytes) && !st->adapt &&
-	    budget_free(&st->dram) < bytes)
-		ctx_recent(st, drop_copy, &room);
+	if (st->adapt || budget_free(&st->dram) >= bytes)
+		return false;
+	ctx_recent(st, drop_copy, &room);
 	return copy_pool_ready(st->copies, bytes);
 }
 
