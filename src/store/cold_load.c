@@ -12,6 +12,7 @@
 #define COLD_SLOWER 0.125 /* of one that is worse */
 #define COLD_CHANGE 0.6   /* a figure that far from the average ... */
 #define COLD_OFF 3u       /* ... so many times: something changed */
+#define COLD_CLEAR 1.25   /* streaming must be that much faster */
 
 void cold_init(struct cold_loads *l)
 {
@@ -44,7 +45,7 @@ enum load_way cold_choose(struct cold_loads *l, unsigned layers)
 	} else if (c->seen[LOAD_STREAM] < COLD_LOOKS) {
 		way = LOAD_STREAM;
 	} else {
-		bool copy = c->Bps[LOAD_COPY] > c->Bps[LOAD_STREAM];
+		bool copy = c->Bps[LOAD_COPY] * COLD_CLEAR > c->Bps[LOAD_STREAM];
 
 		if (c->turns % COLD_TURN == 0)
 			copy = !copy;

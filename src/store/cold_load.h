@@ -9,7 +9,8 @@
  * both are tried, open to close is timed, and the faster one is used; the other
  * one has its turn again now and then, or at once when the used one's speed
  * stays changed by much (another load on the device, a throttle). Files are told apart by
- * how many layers are read. What counts is how fast a way is when nothing is in its way: a
+ * how many layers are read. Readers beside each other hinder the second way more: it must be
+ * clearly faster. What counts is how fast a way is when nothing is in its way: a
  * load that takes longer says more about what else went on.
  *
  * Thread-safe; never blocks for long.
