@@ -110,8 +110,10 @@ struct fill {
 };
 
 /* What readers of one chunk decode, into f->raw and from there into f->rep. */
-static int fill_decoded(struct fill *f, const struct object_chunk *ch, uint32_t i)
+static int fill_decoded(struct fill *f, const struct object *o, uint32_t i)
 {
+	const struct object_chunk *ch = &o->chunks[i];
+	const struct object_layer *layer = &o->layers[ch->first_layer];
 	struct codec_out out = { f->enc, f->enc_bytes, 0 };
 	uint64_t start = clock_mono_ns();
 	struct codec_in in;
@@ -120,9 +122,14 @@ static int fill_decoded(struct fill *f, const struct object_chunk *ch, uint32_t 
 	int r = codec_encode_best(f->codec, CODEC_FORM_DRAM, &ch->shape, f->raw, ch->len_bytes,
 				  &out, &id, &n);
 
-	if (r == 0)
-		rates_recoded(&f->c->st->rates, ch->len_bytes, clock_mono_ns() - start);
+	if (r == 0) {
+		enum cost_packing pack;
+		enum cost_class class = rates_class(layer->codec, &pack);
 
+		rates_recoded(&f->c->st->rates, ch->len_bytes, clock_mono_ns() - start);
+		if (class != COST_CLASS_OPAQUE)
+			rates_grown(&f->c->st->rates, class, layer->len_bytes, out.len);
+	}
 	in = (struct codec_in) { f->enc, out.len };
 	return r < 0 ? r : replica_add_room(f->c->st, f->rep, f->c, i, id, &in, 1);
 }
@@ -143,10 +150,13 @@ static int fill_take(void *arg, unsigned codec, const struct codec_in in[], unsi
 	struct fill *f = t->f;
 	struct codec_out twin = { f->enc, f->enc_bytes, 0 };
 	const struct object_chunk *ch = t->ch;
+	uint64_t start = clock_mono_ns();
 
 	memcpy(mine, in, n * sizeof(mine[0]));
 	if (f->packing == COST_PACK_DRAM && ops && ops->transcode &&
 	    ops->transcode(f->codec, &ch->shape, in[0].buf, in[0].len, ch->len_bytes, &twin) == 0) {
+		rates_recoded(&f->c->st->rates, ch->len_bytes, clock_mono_ns() - start);
+		rates_grown(&f->c->st->rates, COST_CLASS_LADDER, in[0].len, twin.len);
 		mine[0] = (struct codec_in) { twin.buf, twin.len };
 		codec = ops->twin;
 	}
@@ -176,7 +186,7 @@ static int fill_chunk(struct fill *f, const struct object *o, uint32_t i)
 	}
 	gate_leave(&f->c->gate, false);
 	if (r == 0 && decoded)
-		r = fill_decoded(f, ch, i);
+		r = fill_decoded(f, o, i);
 	return r;
 }
 

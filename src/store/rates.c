@@ -18,13 +18,13 @@
 #define GUESS_SSD_LATENCY_S 1e-4
 #define GUESS_OPEN_S 5e-5
 #define GUESS_COPY_BPS 1e10
-#define GUESS_RECODE_BPS 1e9
+#define GUESS_RECODE_BPS 2e9
 static const double guess_decode[COST_CLASSES][COST_PACKINGS] = {
 	[COST_CLASS_OPAQUE] = { 2e9, 3e9 },
 	[COST_CLASS_PLANES] = { 2.5e9, 8e9 },
-	[COST_CLASS_LADDER] = { 1.5e9, 4e9 },
+	[COST_CLASS_LADDER] = { 2.5e9, 5e9 },
 };
-static const double guess_grows[COST_CLASSES] = { 1, 1.1, 1.2 };
+static const double guess_grows[COST_CLASSES] = { 1, 1.1, 1.4 };
 
 void rates_init(struct rates *r, unsigned threads)
 {
@@ -169,10 +169,15 @@ static double nearest(const struct rates_mean *Bps, unsigned level)
 static double decode_rate(struct rates *r, unsigned class, unsigned path, unsigned pack,
 			  unsigned level) REQUIRES(r->lock)
 {
+	unsigned other = pack == COST_PACK_SSD ? COST_PACK_DRAM : COST_PACK_SSD;
 	double Bps = nearest(r->decode_Bps[class][path][pack], level);
 
 	if (Bps > 0)
 		return Bps;
+	/* a packing that was never chosen is never seen: by how it does beside the other one */
+	Bps = nearest(r->decode_Bps[class][path][other], level);
+	if (Bps > 0)
+		return Bps * guess_decode[class][pack] / guess_decode[class][other];
 	if (path == COST_PATH_OPEN)
 		return decode_rate(r, class, COST_PATH_STREAM, pack, level) *
 		       (r->threads > 1 ? r->threads * PARALLEL : 1);

@@ -54,6 +54,25 @@ Test(rates, what_was_seen_counts)
 	rates_fini(&r);
 }
 
+/* A packing that no plan has chosen is never seen: it must not be thought slow for that. */
+Test(rates, an_unseen_packing_is_as_fast_beside_the_other_as_elsewhere)
+{
+	struct rates r;
+	struct cost_rates c;
+	double (*Bps)[COST_LEVELS_MAX];
+
+	rates_init(&r, 2);
+	rates_decoded_open(&r, CODEC_LADDER_HUF, 2, MIB, 100000, true);
+	c = now(&r);
+	Bps = c.decode_Bps[COST_CLASS_LADDER][COST_PATH_OPEN];
+	cr_assert_float_eq(Bps[COST_PACK_SSD][1], MIB * 1e4, 1);
+	cr_assert_geq(Bps[COST_PACK_DRAM][1], 1.5 * MIB * 1e4);
+	rates_decoded_open(&r, CODEC_LADDER_FIX, 2, MIB, 80000, true);
+	c = now(&r);
+	cr_assert_float_eq(Bps[COST_PACK_DRAM][1], MIB * 1.25e4, 1, "now it was seen");
+	rates_fini(&r);
+}
+
 Test(rates, a_device_hides_how_fast_decoding_is)
 {
 	struct rates r;
