@@ -358,6 +358,18 @@ void adaptive_placed(struct adaptive *a, uint64_t id, const struct cost_place *p
 		entry_del(a, slot); /* removed */
 }
 
+void adaptive_packed(struct adaptive *a, uint64_t id, uint32_t base_pages)
+{
+	uint32_t slot = adaptive_find(a, id);
+	struct cost_place now;
+
+	if (slot == ADAPTIVE_NO_POS || a->e[slot].it.base_pages == base_pages)
+		return;
+	a->e[slot].it.base_pages = base_pages;
+	now = a->e[slot].it.now;
+	adaptive_apply(a, slot, &now);
+}
+
 void adaptive_busy(struct adaptive *a, uint64_t id, bool busy)
 {
 	uint32_t slot = adaptive_find(a, id);

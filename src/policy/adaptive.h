@@ -103,6 +103,8 @@ bool adaptive_hit(struct adaptive *a, uint64_t id, uint64_t now_ns, struct adapt
 void adaptive_busy(struct adaptive *a, uint64_t id, bool busy);
 /* Where it is really, when a move was not carried out or something else moved it. */
 void adaptive_placed(struct adaptive *a, uint64_t id, const struct cost_place *p);
+/* Layer 0 as packed for memory turned out to take so many pages. */
+void adaptive_packed(struct adaptive *a, uint64_t id, uint32_t base_pages);
 /* It is being put somewhere by hand: it gets no more of memory than that until it is used, and may
  * lose it to others. */
 void adaptive_by_hand(struct adaptive *a, uint64_t id);

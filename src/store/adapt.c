@@ -74,13 +74,19 @@ void adapt_sealed(struct ctx *c, struct node *n)
 	seen(c, n, ADAPT_SEALED);
 }
 
+static void held_now(struct ctx *c, struct adapt_event *e)
+{
+	adapt_place(c, &e->it.now);
+	e->replica_pages = adapt_replica_pages(c);
+}
+
 void adapt_used(struct ctx *c, bool last)
 {
 	struct adapt_event e = { .kind = ADAPT_USED, .last = last, .it.id = c->ino };
 
 	if (!c->st->adapt || c->state == CTX_PLAIN)
 		return;
-	adapt_place(c, &e.it.now);
+	held_now(c, &e);
 	event_put(c->st->adapt, &e);
 }
 
@@ -90,7 +96,7 @@ void adapt_moved(struct ctx *c)
 
 	if (!c->st->adapt)
 		return;
-	adapt_place(c, &e.it.now);
+	held_now(c, &e);
 	event_put(c->st->adapt, &e);
 }
 
@@ -122,27 +128,40 @@ void adapt_gone(struct store *st, uint64_t ino)
 
 /* ---- events -------------------------------------------------------------------- */
 
-/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. */
-static void merge(struct adaptive *a, uint64_t id, const struct cost_place *got, bool stored)
+/* What others estimate by growth is known of what is there. */
+static void packed(struct adaptive *a, const struct cost_item *it, const struct adapt_event *e)
 {
+	uint32_t rest = 0;
+
+	for (unsigned l = 1; l < e->it.now.dram && l < it->levels; l++)
+		rest += it->layer_pages[l];
+	if (e->it.now.dram > 0 && e->replica_pages > rest)
+		adaptive_packed(a, it->id, e->replica_pages - rest);
+}
+
+/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. */
+static void merge(struct adaptive *a, const struct adapt_event *e)
+{
+	const struct cost_place *got = &e->it.now;
 	struct cost_place p;
 	struct cost_item it;
 
-	if (!adaptive_get(a, id, 0, &it))
+	if (!adaptive_get(a, e->it.id, 0, &it))
 		return;
 	p = it.now;
-	if (stored) {
+	if (e->kind == ADAPT_DROPPED) {
 		p.stored = got->stored;
 		p.dram = p.dram < p.stored ? p.dram : p.stored;
 		p.level = p.level < p.stored ? p.level : (uint8_t)(p.stored - 1);
 	} else {
+		packed(a, &it, e);
 		p.dram = got->dram < p.stored ? got->dram : p.stored;
 		p.packing = got->packing;
 		p.copy = got->copy;
 	}
 	it.now.copy = it.now.copy && p.copy;
 	p.level = (uint8_t)cost_best_level(adaptive_model(a), &it, &p);
-	adaptive_placed(a, id, &p);
+	adaptive_placed(a, e->it.id, &p);
 }
 
 static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive_moves *m)
@@ -161,17 +180,15 @@ static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive
 	case ADAPT_USED:
 		if (e->last)
 			adaptive_busy(ad->a, id, false);
-		merge(ad->a, id, &e->it.now, false);
+		merge(ad->a, e);
 		(void)adaptive_hit(ad->a, id, e->now_ns, m);
 		break;
 	case ADAPT_MOVED:
-		merge(ad->a, id, &e->it.now, false);
+	case ADAPT_DROPPED:
+		merge(ad->a, e);
 		break;
 	case ADAPT_HAND:
 		adaptive_by_hand(ad->a, id);
-		break;
-	case ADAPT_DROPPED:
-		merge(ad->a, id, &e->it.now, true);
 		break;
 	case ADAPT_GONE:
 		adaptive_gone(ad->a, id);

@@ -61,18 +61,26 @@ static enum cost_class class_of(const struct object *o)
 	return best;
 }
 
+uint32_t adapt_replica_pages(struct ctx *c)
+{
+	uint64_t held = 0;
+
+	lock_acquire(&c->lock);
+	if (c->rep && replica_complete(c->rep) && adapt_packing(c->rep) == COST_PACK_DRAM)
+		held = replica_bytes(c->rep);
+	lock_release(&c->lock);
+	return cost_pages(held);
+}
+
 /* Layer 0 as packed for memory: as it is there, else by how others grew. */
 static uint32_t base_pages(struct ctx *c, const struct cost_item *it)
 {
-	uint64_t held = 0, rest;
+	uint32_t held = it->now.dram > 0 ? adapt_replica_pages(c) : 0, rest;
 
-	lock_acquire(&c->lock);
-	if (c->rep && it->now.dram > 0 && it->now.packing == COST_PACK_DRAM)
-		held = replica_bytes(c->rep);
-	lock_release(&c->lock);
-	rest = it->now.dram > 0 ? c->obj->level_bytes[it->now.dram - 1] - c->obj->level_bytes[0] : 0;
+	rest = it->now.dram > 0 ? cost_pages(c->obj->level_bytes[it->now.dram - 1] -
+					     c->obj->level_bytes[0]) : 0;
 	if (held > rest)
-		return cost_pages(held - rest);
+		return held - rest;
 	return cost_pages((uint64_t)((double)c->obj->level_bytes[0] *
 				     rates_growth(&c->st->rates, (enum cost_class)it->class)));
 }

@@ -15,6 +15,7 @@ struct adapt_event {
 	enum adapt_kind kind;
 	uint64_t now_ns; /* CLOCK_REALTIME */
 	bool last;       /* USED */
+	uint32_t replica_pages; /* MOVED, USED: of one packed for memory; 0 */
 	/* SEEN, SEALED: all; MOVED, USED: id and of now dram, packing, copy; DROPPED: stored */
 	struct cost_item it;
 };
@@ -45,6 +46,8 @@ struct adapt {
 
 /* adapt_item.c. Only what of it is in memory: the lock of @c is taken. */
 void adapt_place(struct ctx *c, struct cost_place *ret);
+/* The pages of its replica, if that has layer 0 packed for memory; else 0. */
+uint32_t adapt_replica_pages(struct ctx *c);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
 void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);

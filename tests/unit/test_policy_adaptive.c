@@ -440,6 +440,23 @@ Test(policy_adaptive, an_opens_copy_stays_where_it_earns_its_room)
 	rig_destroy(g);
 }
 
+/* Layer 0 takes more of memory than was thought. */
+Test(policy_adaptive, what_is_in_memory_counts_as_it_is)
+{
+	struct rig *g = rig_create(4000, 100000, 0.1, false);
+	struct cost_place p = { .stored = 1, .dram = 1, .packing = COST_PACK_DRAM };
+	struct adaptive_stats s, more;
+
+	simple_add(g, 1, 100, 1, 0);
+	adaptive_placed(g->a, 1, &p);
+	adaptive_stats(g->a, &s);
+	adaptive_packed(g->a, 1, g->it[1].base_pages + 50);
+	adaptive_stats(g->a, &more);
+	cr_assert_eq(more.dram_bytes, s.dram_bytes + 50 * COST_PAGE_BYTES);
+	adaptive_packed(g->a, 77, 1); /* not known: nothing */
+	rig_destroy(g);
+}
+
 Test(policy_adaptive, storage_pressure_drops_layers_before_files_and_spares_pins)
 {
 	struct rig *g = rig_create(0, 100000, 0, true);
