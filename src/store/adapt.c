@@ -139,7 +139,9 @@ static void packed(struct adaptive *a, const struct cost_item *it, const struct 
 		adaptive_packed(a, it->id, e->replica_pages - rest);
 }
 
-/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. */
+/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. A
+ * copy that an open has made for itself lies in what is set aside for that (budgets), and
+ * nobody else makes way for it: whether it earns to stay is asked when the file is closed. */
 static void merge(struct adaptive *a, const struct adapt_event *e)
 {
 	const struct cost_place *got = &e->it.now;
@@ -157,7 +159,8 @@ static void merge(struct adaptive *a, const struct adapt_event *e)
 		packed(a, &it, e);
 		p.dram = got->dram < p.stored ? got->dram : p.stored;
 		p.packing = got->packing;
-		p.copy = got->copy;
+		if (!(e->kind == ADAPT_MOVED && (it.flags & COST_BUSY) && !p.copy))
+			p.copy = got->copy;
 	}
 	it.now.copy = it.now.copy && p.copy;
 	p.level = (uint8_t)cost_best_level(adaptive_model(a), &it, &p);
