@@ -16,7 +16,7 @@
 #include "policy/heat.h"
 
 #define MAX_FIRST 256u
-#define RATES_NOISE 0.05
+#define RATES_NOISE 0.25
 
 /* ---- heaps ------------------------------------------------------------------ */
 

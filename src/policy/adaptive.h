@@ -87,7 +87,8 @@ WUR int adaptive_create(const struct adaptive_config *cfg, const struct cost_rat
 void adaptive_destroy(struct adaptive *a);      /* NULL ok */
 /* Budgets, alpha and so on as from now; what they change shows at the next calls. */
 void adaptive_configure(struct adaptive *a, const struct adaptive_config *cfg);
-/* Ignored (false) while all rates are within 5 % of those in force: noise moves nothing. */
+/* Ignored (false) while all rates are within a quarter of those in force: what readers and moves
+ * beside each other make of a measured rate is no change of the machine, and moves nothing. */
 bool adaptive_set_rates(struct adaptive *a, const struct cost_rates *rates);
 
 /* A context as it was found or as it changed (floor, pins, profile, sizes, place), with no

@@ -548,7 +548,7 @@ Test(policy_adaptive, noise_in_rates_and_a_restart_change_nothing)
 	while (replan(g) > 0)
 		;
 	policy_rates(&r);
-	r.ssd_Bps *= 1.04;
+	r.ssd_Bps *= 1.2;
 	cr_assert_not(adaptive_set_rates(g->a, &r));
 	cr_assert_eq(replan(g), 0);
 	r.ssd_Bps *= 4;
