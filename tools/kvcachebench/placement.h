@@ -185,6 +185,8 @@ bool place_store_plans(const struct place_system *sys);
 WUR int place_store_open(struct place_store *s);
 /* Contents, history and memory by popularity; all of it is read unthrottled. */
 WUR int place_store_fill(struct place_store *s);
+/* Waits until a system that moves things by itself has ended to do so for now. */
+WUR int place_store_settle(const struct place_store *s);
 WUR int place_store_close(struct place_store *s);
 /* Unless other systems share it. */
 void place_store_remove(struct place_store *s);
@@ -197,6 +199,7 @@ struct place_load {
 	const struct place_options *o;
 	const struct place_set *set;
 	const struct place_system *sys;
+	const struct place_store *st; /* NULL: PLACE_NONE */
 	const char *mnt;
 	double zipf;
 	const unsigned *rank; /* contexts, the most popular one first */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * A load: some requests to warm up, as fast as they are served; then requests arrive by a
- * Poisson process. Each is for a context by Zipf's law, and a few readers take them in
- * order. A request is loaded as an engine does: open, read to the end, unpack if the client
- * packs; that is its delay. A context that is not there counts what computing it anew takes
- * (the time is counted, not spent) and is
- * written again by the same reader.
+ * A load: some requests to warm up, as fast as they are served, after which what they make a
+ * system move is awaited; then requests arrive by a Poisson process. Each is for a context by
+ * Zipf's law, and a few readers take them in order. A request is loaded as an engine does: open,
+ * read to the end, unpack if the client packs; that is its delay. A context that is not there
+ * counts what computing it anew takes (the time is counted, not spent) and is written again by
+ * the same reader.
  *
  * Outside of the delay: where the content is held is asked before, and what came is
  * hashed after, and must be one of the forms of that context. Anything else ends
@@ -369,6 +369,8 @@ int place_load_run(struct rig *g, const struct place_load *l, struct place_resul
 	lock_init(&ld.lock);
 	if (r == 0 && l->o->warmup)
 		r = phase(&ld, l->o->warmup);
+	if (r == 0 && l->st)
+		r = place_store_settle(l->st);
 	if (r == 0)
 		r = phase(&ld, l->o->warmup + l->o->requests);
 	lock_fini(&ld.lock);

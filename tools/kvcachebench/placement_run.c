@@ -143,10 +143,11 @@ static int run_once(struct runs *u, const struct place_load *l, bool throttled,
 }
 
 static int run_cell(struct runs *u, unsigned sys, unsigned d, unsigned z, unsigned t,
-		    unsigned repeat, const char *mnt)
+		    unsigned repeat, const struct place_store *st)
 {
 	struct place_row *row = &u->rep->rows[row_index(u, d, z, t, sys)];
-	struct place_load l = { .o = u->o, .set = u->set, .sys = &u->sys->s[sys], .mnt = mnt,
+	struct place_load l = { .o = u->o, .set = u->set, .sys = st->sys, .mnt = st->m.mnt,
+				.st = st->sys->how == PLACE_NONE ? NULL : st,
 				.zipf = u->o->zipf.v[z], .rank = u->rank };
 	struct place_result res;
 	int r = 0;
@@ -213,7 +214,7 @@ static int run_repeats(struct runs *u, struct place_store *st, unsigned k, unsig
 		if (has_store && r == 0)
 			r = place_store_fill(st);
 		if (r == 0)
-			r = run_cell(u, k, d, z, t, repeat, st->m.mnt);
+			r = run_cell(u, k, d, z, t, repeat, st);
 	}
 	return r;
 }

@@ -247,37 +247,43 @@ static int fill_memory(const struct place_store *s)
 }
 
 #define SETTLED_POLLS 4
-#define SETTLE_MAX_S 120
+#define SETTLE_MAX_S 90
 
-/* What the mount holds in memory. */
-static double held(const struct place_store *s)
+static double metric(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+
+	return at ? strtod(at + strlen(name), NULL) : 0;
+}
+
+/* What the mount has brought to memory so far. */
+static double brought(const struct place_store *s)
 {
 	char path[RIG_PATH + 64], *p = NULL;
-	const char *at;
-	double v = 0;
+	double v;
 	size_t len;
 
 	snprintf(path, sizeof(path), "%s/.kvcachefs/metrics", s->m.mnt);
 	if (io_read_file(AT_FDCWD, path, 1u << 20, &p, &len) < 0)
 		return 0;
-	at = strstr(p, "\nkvcachefs_dram_used_bytes ");
-	if (at)
-		v = strtod(strchr(at + 1, ' '), NULL);
+	v = metric(p, "\nkvcachefs_copies_total ") + metric(p, "\nkvcachefs_replicas_total ");
 	mem_free(p);
 	return v;
 }
 
-/* The rates at which moves are made are limited: until memory holds what the plan wants. */
-static int await_moves(const struct place_store *s)
+int place_store_settle(const struct place_store *s)
 {
-	double dram = s->dram * (double)s->set->bytes, now = held(s), last;
+	double now, last;
 
+	if (!plans(s))
+		return 0;
 	rig_say("%s: moves to memory", s->sys->name);
+	now = brought(s);
 	for (unsigned same = 0, t = 0; same < SETTLED_POLLS && t < SETTLE_MAX_S; t++) {
 		sleep(1);
 		last = now;
-		now = held(s);
-		same = fabs(now - last) < dram / 128 ? same + 1 : 0;
+		now = brought(s);
+		same = now - last < 1 ? same + 1 : 0;
 		if (rig_interrupted(s->g))
 			return -EINTR;
 	}
@@ -309,6 +315,6 @@ int place_store_fill(struct place_store *s)
 	if (r == 0 && s->copied)
 		r = limit(s);
 	if (r == 0)
-		r = plans(s) ? await_moves(s) : fill_memory(s);
+		r = plans(s) ? place_store_settle(s) : fill_memory(s);
 	return r;
 }
