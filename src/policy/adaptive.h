@@ -40,6 +40,11 @@ struct adaptive_config {
 	uint64_t moves_Bps;             /* 0: no cap */
 };
 
+/* What daemons run with, and what predicts them: cost_params.margin, and moves_Bps as a part
+ * of what the device gives. */
+#define ADAPTIVE_MARGIN 1.0
+#define ADAPTIVE_MOVES_PART 2
+
 /* X(id, name, sentence: why) */
 #define ADAPTIVE_REASONS(X)                                                                \
 	X(NONE, "found", "it is as it was found")                                          \

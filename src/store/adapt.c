@@ -22,9 +22,7 @@
 /* A plan is followed by so many times its own length without one. */
 #define PLAN_REST 100
 #define WALK_STEP 16u
-#define MARGIN 1.0
-/* Moves take this share of what the device gives, at least ... */
-#define MOVES_SHARE 2
+/* Moves get at least this of the device. */
 #define MOVES_MIN_BPS (64ull << 20)
 /* Whoever needs room asks again for so long while the table is being planned. */
 #define ROOM_TRIES 50
@@ -207,6 +205,22 @@ static void carry_out(struct adapt *ad, const struct adaptive_moves *m)
 
 /* ---- rates and budgets ----------------------------------------------------------- */
 
+/* For the next decodings at open, and those that are being read. */
+static uint64_t for_copies(struct store *st)
+{
+	return st->copies ? 2 * copy_pool_reserved(st->copies) : 0;
+}
+
+uint64_t adapt_set_aside(struct store *st)
+{
+	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
+			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
+	uint64_t least = budget_limit(&st->dram) / 16;
+
+	return atomic_load(&st->dram.use_bytes[BUDGET_TABLE]) + for_copies(st) +
+	       (work > least ? work : least);
+}
+
 /* What of the limits is not taken by windows, tables, plain files and so on. */
 static void budgets(struct adapt *ad, const struct adaptive_stats *s) REQUIRES(ad->lock)
 {
@@ -214,19 +228,12 @@ static void budgets(struct adapt *ad, const struct adaptive_stats *s) REQUIRES(a
 	uint64_t dram = budget_limit(&st->dram), ssd = space_limit(st), used = space_used(st);
 	uint64_t held = atomic_load(&st->dram.use_bytes[BUDGET_REPLICA]) +
 			atomic_load(&st->dram.use_bytes[BUDGET_COPY]);
-	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
-			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
-	uint64_t other = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
-	uint64_t idle = st->copies ? copy_pool_idle(st->copies) : 0, more;
+	uint64_t idle = st->copies ? copy_pool_idle(st->copies) : 0, copies = for_copies(st);
+	uint64_t known = s->dram_bytes + (idle > copies ? idle : copies);
+	uint64_t other = adapt_set_aside(st), more = held > known ? held - known : 0;
 
 	/* rounding; moves under way pass */
-	held -= idle < held ? idle : held;
-	more = held > s->dram_bytes ? held - s->dram_bytes : 0;
 	other += more < dram / 16 ? more : dram / 16;
-	/* for the next decoding, and one that is being read */
-	if (st->copies)
-		other += 2 * copy_pool_reserved(st->copies);
-	other += work > dram / 16 ? work : dram / 16;
 	dram = dram > other ? dram - other : 0;
 	/* noise replans nothing */
 	if (dram > ad->cfg.dram_bytes + ad->cfg.dram_bytes / 64 || dram < ad->cfg.dram_bytes)
@@ -250,7 +257,7 @@ static void refresh(struct adapt *ad)
 		ad->changed = true;
 	adaptive_stats(ad->a, &s);
 	budgets(ad, &s);
-	ad->cfg.moves_Bps = (uint64_t)(rates.ssd_Bps / MOVES_SHARE);
+	ad->cfg.moves_Bps = (uint64_t)(rates.ssd_Bps / ADAPTIVE_MOVES_PART);
 	if (ad->cfg.moves_Bps < MOVES_MIN_BPS)
 		ad->cfg.moves_Bps = MOVES_MIN_BPS;
 	adaptive_configure(ad->a, &ad->cfg);
@@ -515,7 +522,7 @@ static int table_make(struct adapt *ad) NO_TSA
 
 	ad->cfg = (struct adaptive_config){
 		.cost = { .alpha_s = st->cfg.alpha_s,
-			  .margin = MARGIN,
+			  .margin = ADAPTIVE_MARGIN,
 			  .recompute_s_per_page = st->cfg.recompute_s_per_mb *
 						  COST_PAGE_BYTES / 1e6,
 			  .may_remove = st->cfg.full == FULL_EVICT },

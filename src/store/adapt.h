@@ -43,6 +43,9 @@ void adapt_gone(struct store *st, uint64_t ino);
 void adapt_settings(struct store *st, struct node *n);
 /* A limit changed. */
 void adapt_limits(struct store *st);
+/* Bytes of memory that are not for contexts, whatever the policy: tables, windows, buffers, and
+ * copies that opens make for themselves. */
+uint64_t adapt_set_aside(struct store *st);
 
 /* How layer 0 of a replica is packed. */
 enum cost_packing adapt_packing(const struct replica *r);

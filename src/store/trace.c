@@ -74,12 +74,8 @@ static int put(struct trace *t, const char *s, size_t len)
 /* As much of the memory as contexts can get now. */
 static uint64_t room(struct store *st)
 {
-	uint64_t dram = budget_limit(&st->dram);
-	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
-			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
-	uint64_t other = atomic_load(&st->dram.use_bytes[BUDGET_TABLE]);
+	uint64_t dram = budget_limit(&st->dram), other = adapt_set_aside(st);
 
-	other += work > dram / 16 ? work : dram / 16;
 	return dram > other ? dram - other : 0;
 }
 

@@ -9,9 +9,6 @@
 #include "policy/heat.h"
 #include "recorded.h"
 
-/* As the daemon (store/adapt.c). */
-#define MARGIN 0.25
-#define MOVES_SHARE 4
 #define PLAN_NS 1000000000ull
 #define PLANS_MAX 2000
 
@@ -30,7 +27,7 @@ static struct cost_params params(const struct trace_set *s, const struct recorde
 	struct cost_params p = s->state.params;
 
 	p.alpha_s = c->alpha_s;
-	p.margin = MARGIN;
+	p.margin = ADAPTIVE_MARGIN;
 	return p;
 }
 
@@ -45,7 +42,7 @@ static int simulate(const struct trace_set *s, const struct recorded_case *c,
 			 .half_ns = POLICY_HALF_NS,
 			 .dram_bytes = recorded_room(s, c->dram_bytes),
 			 .ssd_bytes = c->ssd_bytes,
-			 .moves_Bps = (uint64_t)(rates->ssd_Bps / MOVES_SHARE) },
+			 .moves_Bps = (uint64_t)(rates->ssd_Bps / ADAPTIVE_MOVES_PART) },
 		.rates = *rates,
 		.replan_ns = PLAN_NS > span / PLANS_MAX ? PLAN_NS : span / PLANS_MAX,
 		.queue = true,
