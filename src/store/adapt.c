@@ -21,7 +21,6 @@
 #define TICK_NS NSEC_PER_SEC
 /* A plan is followed by so many times its own length without one. */
 #define PLAN_REST 100
-#define WALK_STEP 16u
 /* Moves get at least this of the device. */
 #define MOVES_MIN_BPS (64ull << 20)
 /* Whoever needs room asks again for so long while the table is being planned. */
@@ -295,86 +294,6 @@ void adapt_limits(struct store *st)
 	lock_release(&ad->q_lock);
 }
 
-/* ---- the walk over what nobody opened yet ------------------------------------------- */
-
-static void look(struct ctx *c, struct node *n)
-{
-	if (!gate_try(&c->gate, true))
-		return; /* in use: known since its open */
-	if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
-		adapt_seen(c, n);
-	gate_leave(&c->gate, true);
-}
-
-static void look_at(struct store *st, uint64_t ino)
-{
-	struct meta_rec rec;
-	struct node *n;
-	struct ctx *c;
-
-	if (meta_get(st->meta, ino, &rec) < 0 || !(rec.flags & META_SEALED))
-		return;
-	n = index_find(st, ino);
-	if (!n)
-		return;
-	if (ctx_get(st, ino, true, &c) == 0) {
-		look(c, n);
-		ctx_idle_try(c);
-		ctx_put(c);
-	}
-	node_forget(st->nodes, n, 1);
-}
-
-static void walk_step(struct adapt *ad)
-{
-	bool begin;
-
-	if (ad->n_ino == 0) {
-		lock_acquire(&ad->q_lock);
-		begin = ad->walk;
-		ad->walk = false;
-		lock_release(&ad->q_lock);
-		mem_free(ad->ino);
-		ad->ino = NULL;
-		if (begin)
-			ad->n_ino = info_inodes(ad->st, &ad->ino);
-	}
-	for (unsigned i = 0; i < WALK_STEP && ad->n_ino > 0; i++) {
-		look_at(ad->st, ad->ino[--ad->n_ino]);
-		ad->changed = true;
-	}
-}
-
-static bool settings_of(struct store *st, struct node *n)
-{
-	struct ctx *c;
-
-	if (!S_ISREG(node_type(n)))
-		return false;
-	if (node_content(n) == NODE_PLAIN || ctx_get(st, node_ino(n), true, &c) < 0)
-		return true;
-	if (ctx_enter(c) == 0) {
-		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
-			adapt_seen(c, n);
-		gate_leave(&c->gate, true);
-	}
-	ctx_idle(c);
-	ctx_put(c);
-	return true;
-}
-
-void adapt_settings(struct store *st, struct node *n)
-{
-	struct adapt *ad = st->adapt;
-
-	if (!ad || settings_of(st, n))
-		return;
-	lock_acquire(&ad->q_lock); /* a directory's: all below it may be meant */
-	ad->walk = true;
-	cond_signal(&ad->wake);
-	lock_release(&ad->q_lock);
-}
-
 /* ---- room ------------------------------------------------------------------------ */
 
 static bool table_try(struct adapt *ad) TRY_ACQUIRES(true, ad->lock)
@@ -501,7 +420,7 @@ static void *adapt_thread(void *arg)
 		events_run(ad, &events, &m, go);
 		if (!go)
 			break;
-		walk_step(ad);
+		adapt_walk_step(ad);
 		if (clock_mono_ns() < ad->tick_ns)
 			continue;
 		refresh(ad);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef KVCACHEFS_STORE_ADAPT_TYPES_H
 #define KVCACHEFS_STORE_ADAPT_TYPES_H
-/* Shared by adapt.c, adapt_item.c, adapt_info.c and adapt_move.c. */
+/* Shared by adapt.c, adapt_item.c, adapt_info.c, adapt_move.c and adapt_walk.c. */
 #include "policy/adaptive.h"
 #include "store/adapt.h"
 
@@ -51,5 +51,7 @@ uint32_t adapt_replica_pages(struct ctx *c);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
 void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);
+/* adapt_walk.c. The next few contexts; the thread's own. */
+void adapt_walk_step(struct adapt *ad);
 
 #endif
