@@ -204,19 +204,13 @@ static void carry_out(struct adapt *ad, const struct adaptive_moves *m)
 
 /* ---- rates and budgets ----------------------------------------------------------- */
 
-/* For the next decodings at open, and those that are being read. */
-static uint64_t for_copies(struct store *st)
-{
-	return st->copies ? 2 * copy_pool_reserved(st->copies) : 0;
-}
-
 uint64_t adapt_set_aside(struct store *st)
 {
 	uint64_t work = atomic_load(&st->dram.use_bytes[BUDGET_WINDOW]) +
 			atomic_load(&st->dram.use_bytes[BUDGET_BUFFER]);
 	uint64_t least = budget_limit(&st->dram) / 16;
 
-	return atomic_load(&st->dram.use_bytes[BUDGET_TABLE]) + for_copies(st) +
+	return atomic_load(&st->dram.use_bytes[BUDGET_TABLE]) + move_copies_room(st) +
 	       (work > least ? work : least);
 }
 
@@ -227,8 +221,8 @@ static void budgets(struct adapt *ad, const struct adaptive_stats *s) REQUIRES(a
 	uint64_t dram = budget_limit(&st->dram), ssd = space_limit(st), used = space_used(st);
 	uint64_t held = atomic_load(&st->dram.use_bytes[BUDGET_REPLICA]) +
 			atomic_load(&st->dram.use_bytes[BUDGET_COPY]);
-	uint64_t idle = st->copies ? copy_pool_idle(st->copies) : 0, copies = for_copies(st);
-	uint64_t known = s->dram_bytes + (idle > copies ? idle : copies);
+	uint64_t known = s->dram_bytes + atomic_load(&st->made_bytes) +
+			 (st->copies ? copy_pool_idle(st->copies) : 0);
 	uint64_t other = adapt_set_aside(st), more = held > known ? held - known : 0;
 
 	/* rounding; moves under way pass */

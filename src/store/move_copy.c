@@ -104,6 +104,25 @@ static uint64_t reserve_of(const struct store *st, uint64_t size)
 	return size > limit / DECODING_SHARE / 4 ? size : 2 * size;
 }
 
+/* For the next decodings at open, and those that are being read. */
+uint64_t move_copies_room(const struct store *st)
+{
+	return st->copies ? 2 * copy_pool_reserved(st->copies) : 0;
+}
+
+/* Is there room for a file of pages more, or may others make way for it? One that plans leaves
+ * room for so many; beyond that contexts would lose, and get back, far more than streaming
+ * costs. */
+static bool may_prepare(struct store *st, uint64_t size)
+{
+	if (budget_free(&st->dram) >= size)
+		return true;
+	if (!copy_pool_reserved(st->copies))
+		return false;
+	return !st->adapt || atomic_load(&st->made_bytes) + copy_pool_idle(st->copies) + size <=
+				     move_copies_room(st);
+}
+
 static void prepare_run(struct work *w)
 {
 	struct prepare *p = container_of(w, struct prepare, work);
@@ -120,14 +139,15 @@ static void prepare_run(struct work *w)
 
 void move_prepare(struct store *st, uint64_t size)
 {
-	uint64_t reserve = reserve_of(st, size);
 	struct prepare *p;
 
 	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
-	    copy_pool_ready(st->copies, size) || (budget_free(&st->dram) < size && !reserve) ||
-	    atomic_exchange(&st->preparing, true))
+	    copy_pool_ready(st->copies, size))
 		return;
-	copy_pool_reserve(st->copies, reserve);
+	if (reserve_of(st, size) || budget_free(&st->dram) >= size)
+		copy_pool_reserve(st->copies, reserve_of(st, size));
+	if (!may_prepare(st, size) || atomic_exchange(&st->preparing, true))
+		return;
 	p = mem_zalloc(sizeof(*p));
 	if (!p) {
 		atomic_store(&st->preparing, false);

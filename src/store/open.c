@@ -324,6 +324,8 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		trace_found(f);
 		start = clock_mono_ns();
 		if (wants_copy(c, f) && move_copy(c, NULL) == 0) {
+			f->made_bytes = c->size;
+			atomic_fetch_add(&c->st->made_bytes, f->made_bytes);
 			f->copied_ns = f->from_ssd ? clock_mono_ns() - f->opened_ns : 0;
 			move_prepare(c->st, c->size); /* this one's pages may stay in use */
 		}
@@ -361,6 +363,7 @@ static int file_new(struct store *st, struct node *n, int flags, struct file **r
 
 static void file_free(struct file *f)
 {
+	atomic_fetch_sub(&f->st->made_bytes, f->made_bytes);
 	mem_free(f->trace);
 	ctx_put(f->ctx);
 	node_forget(f->st->nodes, f->node, 1);

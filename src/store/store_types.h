@@ -154,6 +154,7 @@ struct store {
 	struct adapt *adapt;          /* adapt.h; NULL under policies that do not plan */
 	struct cold_loads cold;       /* from SSD: copies or streams */
 	_Atomic bool preparing; /* pages for a decoded copy, in the background */
+	_Atomic uint64_t made_bytes; /* of copies that opens have made, while they are open */
 
 	struct lock tick_lock;
 	struct cond tick_wake;
@@ -186,6 +187,7 @@ struct file {
 	unsigned layers;     /* that it reads; valid when from_ssd */
 	uint64_t opened_ns;  /* CLOCK_MONOTONIC */
 	uint64_t decoding_ns; /* of opening it, for its copy */
+	uint64_t made_bytes; /* of the decoded copy that it has made; 0: none */
 	uint64_t copied_ns;  /* its decoded copy was there so long after; 0: none made */
 	struct read_state rs;
 	struct trace_rec *trace; /* owned; NULL: not recorded */
@@ -436,6 +438,8 @@ WUR int move_copy(struct ctx *c, const _Atomic bool *cancel);
 /* Makes pages for a decoded copy of @size bytes in the background, so that an
  * open need not wait for the kernel to clear them. */
 void move_prepare(struct store *st, uint64_t size);
+/* Bytes of memory that a policy that plans leaves for such copies. */
+uint64_t move_copies_room(const struct store *st);
 /* Background work for memory waits while somebody reads, 20 ms at most. */
 void move_yield(struct store *st);
 /* Makes a replica in the background. */
