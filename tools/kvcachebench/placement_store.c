@@ -23,8 +23,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "base/io.h"
-#include "base/mem.h"
 #include "placement.h"
 
 bool place_store_plans(const struct place_system *sys)
@@ -249,26 +247,13 @@ static int fill_memory(const struct place_store *s)
 #define SETTLED_POLLS 4
 #define SETTLE_MAX_S 90
 
-static double metric(const char *text, const char *name)
-{
-	const char *at = strstr(text, name);
-
-	return at ? strtod(at + strlen(name), NULL) : 0;
-}
-
-/* What the mount has brought to memory so far. */
+/* What the mount has brought to memory so far; -1: it does not say. */
 static double brought(const struct place_store *s)
 {
-	char path[RIG_PATH + 64], *p = NULL;
-	double v;
-	size_t len;
+	double copies = rig_metric(s->m.mnt, "copies_total");
+	double replicas = rig_metric(s->m.mnt, "replicas_total");
 
-	snprintf(path, sizeof(path), "%s/.kvcachefs/metrics", s->m.mnt);
-	if (io_read_file(AT_FDCWD, path, 1u << 20, &p, &len) < 0)
-		return 0;
-	v = metric(p, "\nkvcachefs_copies_total ") + metric(p, "\nkvcachefs_replicas_total ");
-	mem_free(p);
-	return v;
+	return copies < 0 || replicas < 0 ? -1 : copies + replicas;
 }
 
 int place_store_settle(const struct place_store *s)
@@ -283,6 +268,8 @@ int place_store_settle(const struct place_store *s)
 		sleep(1);
 		last = now;
 		now = brought(s);
+		if (now < 0)
+			return rig_fail(-EIO, "%s: no metrics of what moves", s->m.mnt);
 		same = now - last < 1 ? same + 1 : 0;
 		if (rig_interrupted(s->g))
 			return -EINTR;

@@ -131,6 +131,8 @@ ssize_t rig_slurp(const char *path, char *buf, size_t cap);
 WUR int rig_steer(const char *file, const char *what, const char *value);
 /* getfattr user.kvcache.@what; "" when there is none. */
 void rig_ask(const char *file, const char *what, char *buf, size_t len);
+/* A counter or gauge kvcachefs_@name of .kvcachefs/metrics; -1 when it cannot be had. */
+double rig_metric(const char *mnt, const char *name);
 /* Waits until no promotion runs any more, then leaves the file on SSD only. */
 WUR int rig_only_ssd(struct rig *g, const char *file);
 

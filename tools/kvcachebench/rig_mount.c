@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /* Daemons: started, waited for, steered by extended attributes, stopped. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,6 +13,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
 #include "rig.h"
 
 #define PATIENCE_S 60
@@ -125,4 +129,31 @@ int rig_only_ssd(struct rig *g, const char *file)
 			return -EINTR;
 		usleep(20000);
 	}
+}
+
+#define METRICS_MAX (1u << 20)
+
+double rig_metric(const char *mnt, const char *name)
+{
+	char path[RIG_PATH + 64], line[128];
+	char *p = mem_alloc(METRICS_MAX + 1), *at;
+	ssize_t n = -1;
+	double v = -1;
+	int fd;
+
+	/* control files have no size: read to the end */
+	snprintf(path, sizeof(path), "%s/.kvcachefs/metrics", mnt);
+	fd = p ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		n = io_pread(fd, p, METRICS_MAX, 0);
+		close(fd);
+	}
+	if (n >= 0) {
+		p[n] = 0;
+		snprintf(line, sizeof(line), "\nkvcachefs_%s ", name);
+		at = strstr(p, line);
+		v = at ? strtod(at + strlen(line), NULL) : -1;
+	}
+	mem_free(p);
+	return v;
 }
