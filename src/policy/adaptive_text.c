@@ -109,6 +109,10 @@ bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, st
 	if (slot == ADAPTIVE_NO_POS)
 		return false;
 	e = &a->e[slot];
+	if (e->it.now.stored == 0) {
+		sbuf_addf(out, "It is being removed.");
+		return true;
+	}
 	heat = adaptive_heat(a, e, now_ns);
 	price = heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns);
 	add_place(out, &e->it.now);

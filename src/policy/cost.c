@@ -94,7 +94,7 @@ bool cost_item_check(struct cost_item *it)
 
 unsigned cost_floor(const struct cost_item *it, bool *ret_kept)
 {
-	unsigned top = it->levels - 1u, k = 0;
+	unsigned top = it->levels - 1u, k = 0, last = it->now.stored ? it->now.stored - 1u : 0;
 
 	if ((it->flags & COST_VETO) || it->floor >= 1)
 		k = top;
@@ -102,7 +102,7 @@ unsigned cost_floor(const struct cost_item *it, bool *ret_kept)
 		k++;
 	if (ret_kept)
 		*ret_kept = k < it->now.stored;
-	return k < it->now.stored ? k : it->now.stored - 1u;
+	return k < it->now.stored ? k : last;
 }
 
 /* Must what is on SSD stay? */
@@ -442,8 +442,13 @@ unsigned cost_options(const struct cost_model *m, const struct cost_item *it, do
 			    .out = out,
 			    .alpha = (float)m->params.alpha_s,
 			    .margin = opts & COST_OPT_FREE ? 0 : (float)m->params.margin };
-	unsigned low = cost_floor(it, NULL), high = it->now.stored - 1u;
+	unsigned low = cost_floor(it, NULL), high;
 
+	if (it->now.stored == 0) { /* nothing brings it back */
+		out[0] = (struct cost_option){ .value = -k.heat * recompute(m, it) };
+		return 1;
+	}
+	high = it->now.stored - 1u;
 	if (it->flags & COST_BUSY)
 		low = high = it->now.level;
 	for (unsigned l = 0; l < it->now.stored; l++)

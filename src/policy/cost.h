@@ -117,7 +117,8 @@ uint32_t cost_pages(uint64_t bytes);
 bool cost_item_check(struct cost_item *it);
 
 /* Lowest level that reads may get, and whether the floor can be kept at all: once
- * exact layers are gone it may not, and then it is the best there is. */
+ * exact layers are gone it may not, and then it is the best there is (0 of one that was
+ * removed). */
 unsigned cost_floor(const struct cost_item *it, bool *ret_kept);
 /* Is @p allowed for @it as it is now (floor, pins, vetoes, use, layers that exist,
  * copy and prefix within what is stored)? Where it is now is always allowed,
@@ -165,7 +166,8 @@ enum {
 };
 /*
  * The allowed ways to hold @it, at @heat; returns how many, at least 1. Where it
- * is now comes first when it is allowed and moves are not free. Without
+ * is now comes first when it is allowed and moves are not free. One that was removed
+ * (now.stored == 0) stays so. Without
  * COST_OPT_ALL what no pair of prices for the two kinds of room could choose is left
  * out, as far as that is cheap to see: the multiple-choice knapsack needs the convex
  * hulls only (Sinha and Zoltners 1979).

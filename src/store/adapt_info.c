@@ -36,7 +36,7 @@ void adapt_info(struct store *st, uint64_t ino, bool text, struct ctx_info *ret)
 	if (adaptive_get(ad->a, ino, now, &it) && adaptive_last(ad->a, ino, &m)) {
 		ret->planned = true;
 		ret->utility = it.heat * cost_value(adaptive_model(ad->a), &it, &it.now);
-		ret->estimate = it.quality[it.now.level];
+		ret->estimate = cost_quality(&it, &it.now);
 		ret->plan_level = it.now.level;
 		ret->plan_dram = it.now.dram;
 		ret->plan_stored = it.now.stored;

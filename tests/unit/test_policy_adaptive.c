@@ -637,6 +637,27 @@ Test(policy_adaptive, places_are_explained)
 	rig_destroy(g);
 }
 
+/* Its entry stays until the removal was carried out; whoever asks meanwhile is told so. */
+Test(policy_adaptive, explained_after_it_was_removed)
+{
+	struct rig *g = rig_create(2000, 100000, 0.1, true);
+	struct cost_option o[COST_OPTIONS_MAX];
+	struct cost_item it;
+
+	simple_add(g, 1, 50, 1, 0);
+	cr_assert_gt(adaptive_room(g->a, ADAPTIVE_SSD, COST_PAGE_BYTES, 0, g->now_ns, &g->m), 0);
+	cr_assert(adaptive_get(g->a, 1, g->now_ns, &it));
+	cr_assert_eq(it.now.stored, 0);
+	cr_assert(explained(g, 1, "being removed"));
+	cr_assert_eq(cost_floor(&it, NULL), 0);
+	for (unsigned opts = 0; opts < 8; opts++) {
+		cr_assert_eq(cost_options(adaptive_model(g->a), &it, it.heat, opts, o), 1);
+		cr_assert_eq(cost_unpack_place(o[0].place).stored, 0);
+	}
+	adaptive_gone(g->a, 1);
+	rig_destroy(g);
+}
+
 static int live_once(void *arg)
 {
 	static struct adaptive_move v[64];
