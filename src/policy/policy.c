@@ -3,6 +3,7 @@
 #include "policy/policy.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/units.h"
@@ -57,5 +58,24 @@ int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX])
 		if (!s[len])
 			return 0;
 		s += len + 1;
+	}
+}
+
+void policy_qualities(const struct policy_said *s, double ret[POLICY_LEVELS_MAX])
+{
+	double least = 0, most = 1;
+
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++) {
+		if (s->profile[i] >= 0) /* who measured one level knows that those above have it */
+			ret[i] = least = s->profile[i];
+		else
+			ret[i] = s->estimate[i] >= 0 ? fmax(s->estimate[i], least) : -1;
+	}
+	for (unsigned i = POLICY_LEVELS_MAX; i-- > 0;) {
+		if (s->feedback[i] >= 0)
+			most = fmin(most, s->feedback[i]);
+		if (ret[i] >= 0)
+			most = fmin(most, ret[i]);
+		ret[i] = ret[i] >= 0 ? most : 0;
 	}
 }

@@ -59,6 +59,15 @@ struct policy_ops {
  * from 0 to POLICY_LEVELS_MAX - 1. -EINVAL, and then @q may be partly set. */
 WUR int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX]);
 
+/* What is said of the levels of a file, below 0 where nothing is: a profile takes the place
+ * of estimates, feedback counts where it is less. */
+struct policy_said {
+	double estimate[POLICY_LEVELS_MAX], profile[POLICY_LEVELS_MAX], feedback[POLICY_LEVELS_MAX];
+};
+/* The quality of each level, 0 where it is not known. None has more than one above it, which
+ * has all of its information and some beside. */
+void policy_qualities(const struct policy_said *s, double ret[POLICY_LEVELS_MAX]);
+
 /* NULL when unknown. */
 const struct policy_ops *policy_by_name(const char *name);
 /* The table, ends with NULL. */

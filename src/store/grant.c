@@ -125,40 +125,31 @@ static bool nearest(struct store *st, struct node *at, uid_t uid, const char *na
 	return found;
 }
 
-/* What readers of the file measured, where that is less than what was expected. */
-static void heed_feedback(struct store *st, struct node *n, double q[POLICY_LEVELS_MAX])
-{
-	double seen[POLICY_LEVELS_MAX];
-	char v[256];
-	ssize_t len = store_getxattr(st, n, FEEDBACK, v, sizeof(v) - 1);
-
-	if (len < 0)
-		return;
-	v[len] = 0;
-	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
-		seen[i] = 2; /* nothing said */
-	err_ignore(policy_profile_parse(v, seen)); /* checked when it was set */
-	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
-		if (seen[i] < q[i])
-			q[i] = seen[i];
-}
-
 void grant_qualities(struct store *st, struct node *n, const struct object *o,
 		     double ret[POLICY_LEVELS_MAX])
 {
-	char profile[256];
+	struct policy_said s;
+	char v[256];
+	ssize_t len;
 	uid_t uid;
 	bool any;
 
 	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
-		ret[i] = 0;
+		s.estimate[i] = s.profile[i] = s.feedback[i] = -1;
 	for (unsigned i = 0; o && i < o->n_layers_max; i++)
 		if (o->errors[i] > 0) /* NaN is not */
-			ret[i] = quality_of(&quality_builtin, (double)o->errors[i]);
-	if (owner_of(st, n, &uid) &&
-	    nearest(st, n, uid, PROFILE, profile, sizeof(profile), &any))
-		err_ignore(policy_profile_parse(profile, ret)); /* checked when it was set */
-	heed_feedback(st, n, ret);
+			s.estimate[i] = quality_of(&quality_builtin, (double)o->errors[i]);
+	/* both were checked when they were set */
+	if (owner_of(st, n, &uid) && nearest(st, n, uid, PROFILE, v, sizeof(v), &any))
+		err_ignore(policy_profile_parse(v, s.profile));
+	len = store_getxattr(st, n, FEEDBACK, v, sizeof(v) - 1);
+	if (len >= 0) {
+		v[len] = 0;
+		err_ignore(policy_profile_parse(v, s.feedback));
+	}
+	for (unsigned i = o ? o->n_layers_max - 1 : POLICY_LEVELS_MAX; i < POLICY_LEVELS_MAX; i++)
+		s.estimate[i] = s.profile[i] = s.feedback[i] = -1;
+	policy_qualities(&s, ret);
 	if (o)
 		ret[o->n_layers_max - 1] = 1;
 }

@@ -47,3 +47,38 @@ Test(policy_levels, profiles)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_assert_lt(policy_profile_parse(bad[i], q), 0, "'%s'", bad[i]);
 }
+
+Test(policy_levels, no_level_is_better_than_one_above_it)
+{
+	static const struct {
+		const char *what, *estimate, *profile, *feedback;
+		double want[4];
+	} t[] = {
+		{ "nothing", "", "", "", { 0, 0, 0, 0 } },
+		{ "estimates", "0:0.9,1:0.95,2:0.99", "", "", { 0.9, 0.95, 0.99, 0 } },
+		{ "an estimate that is off", "0:0.96,1:0.95,2:0.99", "", "", { 0.95, 0.95, 0.99, 0 } },
+		{ "of one nothing is known", "0:0.9,2:0.99", "", "", { 0.9, 0, 0.99, 0 } },
+		{ "a profile", "0:0.9,1:0.95,2:0.99", "0:0.5,1:0.6", "", { 0.5, 0.6, 0.99, 0 } },
+		{ "of one level, less", "0:0.9,1:0.95", "1:0.5", "", { 0.5, 0.5, 0, 0 } },
+		{ "of one level, more", "0:0.2,1:0.3", "0:0.8", "", { 0.8, 0.8, 0, 0 } },
+		{ "of what is not estimated", "", "0:0.8", "", { 0.8, 0, 0, 0 } },
+		{ "feedback", "0:0.9,1:0.95,2:0.99", "", "1:0.5", { 0.5, 0.5, 0.99, 0 } },
+		{ "that is more", "0:0.9,1:0.95", "", "0:0.99", { 0.9, 0.95, 0, 0 } },
+		{ "with a profile", "", "0:0.9,1:0.95", "1:0.5", { 0.5, 0.5, 0, 0 } },
+		{ "of nothing known", "0:0.9", "", "1:0.4", { 0.4, 0, 0, 0 } },
+	};
+
+	for (size_t k = 0; k < sizeof(t) / sizeof(t[0]); k++) {
+		struct policy_said s;
+		double q[POLICY_LEVELS_MAX];
+
+		for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
+			s.estimate[i] = s.profile[i] = s.feedback[i] = -1;
+		cr_assert(!*t[k].estimate || policy_profile_parse(t[k].estimate, s.estimate) == 0);
+		cr_assert(!*t[k].profile || policy_profile_parse(t[k].profile, s.profile) == 0);
+		cr_assert(!*t[k].feedback || policy_profile_parse(t[k].feedback, s.feedback) == 0);
+		policy_qualities(&s, q);
+		for (unsigned i = 0; i < 4; i++)
+			cr_assert_eq(q[i], t[k].want[i], "%s: level %u has %g", t[k].what, i, q[i]);
+	}
+}
