@@ -71,30 +71,33 @@ void adapt_sealed(struct ctx *c, struct node *n)
 	seen(c, n, ADAPT_SEALED);
 }
 
-static void held_now(struct ctx *c, struct adapt_event *e)
+/* Queued under the lock: who looks later is heard later. While something is being moved, what
+ * is there is neither what was nor what will be, and the policy keeps what it has planned; the
+ * end of that tells (ctx_work_end). */
+static void report(struct ctx *c, enum adapt_kind kind)
 {
-	adapt_place(c, &e->it.now);
-	e->replica_pages = adapt_replica_pages(c);
+	struct adapt_event e = { .kind = kind, .it.id = c->ino };
+
+	lock_acquire(&c->lock);
+	if (kind == ADAPT_USED || c->working == 0) {
+		adapt_place_locked(c, &e.it.now);
+		e.replica_pages = adapt_replica_pages_locked(c);
+		e.last = c->opens == 0;
+		event_put(c->st->adapt, &e);
+	}
+	lock_release(&c->lock);
 }
 
-void adapt_used(struct ctx *c, bool last)
+void adapt_used(struct ctx *c)
 {
-	struct adapt_event e = { .kind = ADAPT_USED, .last = last, .it.id = c->ino };
-
-	if (!c->st->adapt || c->state == CTX_PLAIN)
-		return;
-	held_now(c, &e);
-	event_put(c->st->adapt, &e);
+	if (c->st->adapt && c->state != CTX_PLAIN)
+		report(c, ADAPT_USED);
 }
 
 void adapt_moved(struct ctx *c)
 {
-	struct adapt_event e = { .kind = ADAPT_MOVED, .it.id = c->ino };
-
-	if (!c->st->adapt)
-		return;
-	held_now(c, &e);
-	event_put(c->st->adapt, &e);
+	if (c->st->adapt)
+		report(c, ADAPT_MOVED);
 }
 
 void adapt_by_hand(struct store *st, uint64_t ino)
@@ -136,16 +139,31 @@ static void packed(struct adaptive *a, const struct cost_item *it, const struct 
 		adaptive_packed(a, it->id, e->replica_pages - rest);
 }
 
-/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. A
- * copy that an open has made for itself lies in what is set aside for that (budgets), and
+/* A copy that an open has made for itself lies in what is set aside for that (budgets), and
  * nobody else makes way for it: whether it earns to stay is asked when the file is closed. */
+static bool is_passing(const struct cost_item *known, const struct cost_place *got)
+{
+	return (known->flags & COST_BUSY) && !known->now.copy && got->copy;
+}
+
+static void put(struct adaptive *a, struct cost_item it)
+{
+	struct cost_item known;
+
+	if (adaptive_get(a, it.id, 0, &known) && is_passing(&known, &it.now))
+		it.now.copy = 0;
+	err_ignore(adaptive_put(a, &it)); /* without memory it is not planned */
+}
+
+/* What is in memory as it is; the level, where nobody uses it, as the next open gets it. */
 static void merge(struct adaptive *a, const struct adapt_event *e)
 {
 	const struct cost_place *got = &e->it.now;
 	struct cost_place p;
 	struct cost_item it;
 
-	if (!adaptive_get(a, e->it.id, 0, &it))
+	/* of one that is being removed nothing counts; if it stays, that is told as DROPPED */
+	if (!adaptive_get(a, e->it.id, 0, &it) || (it.now.stored == 0 && e->kind != ADAPT_DROPPED))
 		return;
 	p = it.now;
 	if (e->kind == ADAPT_DROPPED) {
@@ -156,8 +174,7 @@ static void merge(struct adaptive *a, const struct adapt_event *e)
 		packed(a, &it, e);
 		p.dram = got->dram < p.stored ? got->dram : p.stored;
 		p.packing = got->packing;
-		if (!(e->kind == ADAPT_MOVED && (it.flags & COST_BUSY) && !p.copy))
-			p.copy = got->copy;
+		p.copy = got->copy && !(e->kind == ADAPT_MOVED && is_passing(&it, got));
 	}
 	it.now.copy = it.now.copy && p.copy;
 	p.level = (uint8_t)cost_best_level(adaptive_model(a), &it, &p);
@@ -172,7 +189,7 @@ static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive
 	m->n = 0;
 	switch (e->kind) {
 	case ADAPT_SEEN:
-		err_ignore(adaptive_put(ad->a, &e->it)); /* without memory it is not planned */
+		put(ad->a, e->it);
 		break;
 	case ADAPT_SEALED:
 		err_ignore(adaptive_arrive(ad->a, &e->it, e->now_ns, m)); /* likewise */

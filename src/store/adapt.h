@@ -30,8 +30,8 @@ unsigned adapt_layers(struct ctx *c, struct node *n);
 void adapt_seen(struct ctx *c, struct node *n);
 /* It was sealed. Likewise. */
 void adapt_sealed(struct ctx *c, struct node *n);
-/* A reader closed it, the @last one. */
-void adapt_used(struct ctx *c, bool last);
+/* A reader closed it. No lock of it held. */
+void adapt_used(struct ctx *c);
 /* Something of it came to memory or went. No lock of it held. */
 void adapt_moved(struct ctx *c);
 /* It is about to be brought somewhere because somebody says so. */

@@ -25,12 +25,10 @@ enum cost_packing adapt_packing(const struct replica *r)
 	return pack;
 }
 
-void adapt_place(struct ctx *c, struct cost_place *ret)
+void adapt_place_locked(struct ctx *c, struct cost_place *ret)
 {
-	unsigned levels;
+	unsigned levels = c->rec.levels ? c->rec.levels : 1;
 
-	lock_acquire(&c->lock);
-	levels = c->rec.levels ? c->rec.levels : 1;
 	ret->stored = (uint8_t)levels;
 	ret->dram = 0;
 	ret->packing = COST_PACK_DRAM;
@@ -41,8 +39,14 @@ void adapt_place(struct ctx *c, struct cost_place *ret)
 		ret->dram = (uint8_t)(n < levels ? n : levels);
 		ret->packing = adapt_packing(c->rep);
 	}
-	lock_release(&c->lock);
 	ret->level = ret->stored - 1;
+}
+
+void adapt_place(struct ctx *c, struct cost_place *ret)
+{
+	lock_acquire(&c->lock);
+	adapt_place_locked(c, ret);
+	lock_release(&c->lock);
 }
 
 /* Of most bytes. */
@@ -61,22 +65,21 @@ static enum cost_class class_of(const struct object *o)
 	return best;
 }
 
-uint32_t adapt_replica_pages(struct ctx *c)
+uint32_t adapt_replica_pages_locked(struct ctx *c)
 {
-	uint64_t held = 0;
+	bool packed = c->rep && replica_complete(c->rep) && adapt_packing(c->rep) == COST_PACK_DRAM;
 
-	lock_acquire(&c->lock);
-	if (c->rep && replica_complete(c->rep) && adapt_packing(c->rep) == COST_PACK_DRAM)
-		held = replica_bytes(c->rep);
-	lock_release(&c->lock);
-	return cost_pages(held);
+	return packed ? cost_pages(replica_bytes(c->rep)) : 0;
 }
 
 /* Layer 0 as packed for memory: as it is there, else by how others grew. */
 static uint32_t base_pages(struct ctx *c, const struct cost_item *it)
 {
-	uint32_t held = it->now.dram > 0 ? adapt_replica_pages(c) : 0, rest;
+	uint32_t held, rest;
 
+	lock_acquire(&c->lock);
+	held = it->now.dram > 0 ? adapt_replica_pages_locked(c) : 0;
+	lock_release(&c->lock);
 	rest = it->now.dram > 0 ? cost_pages(c->obj->level_bytes[it->now.dram - 1] -
 					     c->obj->level_bytes[0]) : 0;
 	if (held > rest)

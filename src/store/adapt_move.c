@@ -206,7 +206,6 @@ static void job_run(struct work *w)
 	ctx_work_end(j->c);
 	if (j->c->cut_due)
 		level_settle(j->c, j->node);
-	adapt_moved(j->c);
 	node_forget(st->nodes, j->node, 1);
 	ctx_put(j->c);
 	mem_free(j);

@@ -44,10 +44,11 @@ struct adapt {
 	pthread_t thread;
 };
 
-/* adapt_item.c. Only what of it is in memory: the lock of @c is taken. */
+/* adapt_item.c. Only what of it is in memory. */
 void adapt_place(struct ctx *c, struct cost_place *ret);
+void adapt_place_locked(struct ctx *c, struct cost_place *ret) REQUIRES(&c->lock);
 /* The pages of its replica, if that has layer 0 packed for memory; else 0. */
-uint32_t adapt_replica_pages(struct ctx *c);
+uint32_t adapt_replica_pages_locked(struct ctx *c) REQUIRES(&c->lock);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
 void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);

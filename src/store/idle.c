@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "base/io.h"
+#include "store/adapt.h"
 #include "store/store_types.h"
 
 #define KEPT_MIN 16u
@@ -132,5 +133,6 @@ void ctx_work_end(struct ctx *c)
 	lock_acquire(&c->lock);
 	c->working--;
 	lock_release(&c->lock);
+	adapt_moved(c);
 	ctx_idle(c);
 }

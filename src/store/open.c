@@ -591,7 +591,7 @@ void store_release(struct file *f)
 		f->st->k->backing_close(f->st->karg, backing_id);
 	if (!unlinked && c->state != CTX_PLAIN) {
 		index_heat(c);
-		adapt_used(c, last);
+		adapt_used(c);
 	}
 	file_free(f);
 }
