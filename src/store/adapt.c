@@ -338,15 +338,42 @@ static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, u
 
 #define ROUNDS 8
 
+/* What was given up may be kept for its next use by the pool or the arena. */
+static void let_go(struct store *st, uint64_t bytes)
+{
+	if (st->copies)
+		copy_pool_shrink(st->copies, bytes, false);
+	if (budget_free(&st->dram) < bytes)
+		(void)arena_trim(st->arena);
+}
+
 bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 {
 	struct adapt *ad = st->adapt;
 
-	for (int i = 0; ad && i < ROUNDS && budget_free(&st->dram) < bytes; i++)
+	for (int i = 0; ad && i < ROUNDS && budget_free(&st->dram) < bytes; i++) {
 		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
 			     keep ? keep->ino : 0))
 			break;
+		let_go(st, bytes);
+	}
 	return budget_free(&st->dram) >= bytes;
+}
+
+bool adapt_room_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
+{
+	struct adapt *ad = st->adapt;
+
+	for (int i = 0; ad && i < ROUNDS && budget_free(&st->dram) < bytes; i++) {
+		if (copy_pool_ready(st->copies, bytes))
+			return true;
+		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
+			     keep ? keep->ino : 0))
+			break;
+		if (budget_free(&st->dram) < bytes && !copy_pool_ready(st->copies, bytes))
+			(void)arena_trim(st->arena);
+	}
+	return budget_free(&st->dram) >= bytes || copy_pool_ready(st->copies, bytes);
 }
 
 /* Could that be made free at all? Not known while it is being planned. */

@@ -12,6 +12,11 @@
 #include "store/adapt.h"
 #include "store/store_types.h"
 
+static bool room_for_copy(struct store *st, uint64_t size, const struct ctx *keep)
+{
+	return adapt_room_copy(st, size, keep) || space_dram(st, size, keep);
+}
+
 /* Gate held. 0 also when there is one already. */
 int move_copy(struct ctx *c, const _Atomic bool *cancel)
 {
@@ -32,7 +37,7 @@ int move_copy(struct ctx *c, const _Atomic bool *cancel)
 	if (there)
 		return 0;
 	r = copy_create(st->copies, c->size, &copy);
-	if (r == -KVFS_EBUDGET && space_dram(st, c->size, c))
+	if (r == -KVFS_EBUDGET && room_for_copy(st, c->size, c))
 		r = copy_create(st->copies, c->size, &copy);
 	if (r < 0)
 		return r;
@@ -129,7 +134,7 @@ static void prepare_run(struct work *w)
 	struct store *st = p->st;
 
 	if (budget_free(&st->dram) < p->size)
-		(void)space_dram(st, p->size, NULL); /* as far as it goes */
+		(void)room_for_copy(st, p->size, NULL); /* as far as it goes */
 	if (!atomic_load(&st->stopping) && !copy_pool_ready(st->copies, p->size))
 		err_ignore(copy_pool_prepare(st->copies, p->size, prepare_go_on, p)); /* or stream */
 	mem_free(p);
