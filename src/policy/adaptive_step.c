@@ -293,7 +293,7 @@ static bool find_room(struct adaptive *a, uint32_t slot, int64_t pages, double g
 static double price_given(const struct adaptive *a, const struct adaptive_entry *e,
 			  int64_t free_pages, uint64_t now_ns)
 {
-	if (free_pages >= (int64_t)e->it.decoded_pages)
+	if (free_pages >= (int64_t)cost_copy_pages(&e->it))
 		return 0;
 	return heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns) / CLEAR_GAIN;
 }

@@ -74,6 +74,8 @@ bool cost_item_check(struct cost_item *it)
 		it->base_pages = COST_PAGES_MAX;
 	if (it->decoded_pages > COST_PAGES_MAX)
 		it->decoded_pages = COST_PAGES_MAX;
+	if (it->copy_pages > COST_PAGES_MAX)
+		it->copy_pages = COST_PAGES_MAX;
 	it->floor = clamp01(it->floor, 1);
 	if (!isfinite(it->recompute_s))
 		it->recompute_s = -1;
@@ -121,7 +123,9 @@ bool cost_allowed(const struct cost_model *m, const struct cost_item *it,
 	if (p->dram > p->stored || p->level >= p->stored || p->packing >= COST_PACKINGS)
 		return false;
 	if (it->flags & COST_BUSY)
-		return p->level == it->now.level && p->copy >= it->now.copy;
+		return p->level == it->now.level && p->copy == it->now.copy &&
+		       p->dram <= it->now.dram &&
+		       (p->dram == 0 || p->packing == it->now.packing);
 	return p->level >= cost_floor(it, NULL);
 }
 
@@ -140,6 +144,11 @@ uint32_t cost_ssd_pages(const struct cost_item *it, const struct cost_place *p)
 	return layers(it, 0, p->stored);
 }
 
+uint32_t cost_copy_pages(const struct cost_item *it)
+{
+	return it->copy_pages > it->decoded_pages ? it->copy_pages : it->decoded_pages;
+}
+
 uint32_t cost_dram_pages(const struct cost_item *it, const struct cost_place *p)
 {
 	uint32_t n = 0;
@@ -149,7 +158,7 @@ uint32_t cost_dram_pages(const struct cost_item *it, const struct cost_place *p)
 	if (p->dram > 0)
 		n = (p->packing == COST_PACK_DRAM ? it->base_pages : it->layer_pages[0]) +
 		    layers(it, 1, p->dram);
-	return n + (p->copy ? it->decoded_pages : 0);
+	return n + (p->copy ? cost_copy_pages(it) : 0);
 }
 
 static float recompute(const struct cost_model *m, const struct cost_item *it)
@@ -269,23 +278,20 @@ struct taken {
 /* What is coded from and to memory takes processor time and nothing of the device. */
 #define CODED_SHARE 8u
 
+/* A replica is made anew as a whole from what is on the device, more layers or not. */
 static struct taken replica_taken(const struct cost_model *m, const struct cost_item *it,
 				  unsigned dram, unsigned packing)
 {
 	unsigned have = it->now.dram, pack = have ? it->now.packing : COST_PACK_SSD;
 	struct taken t = { 0, 0 };
 
-	if (dram == 0)
+	if (dram == 0 || (dram <= have && packing == pack))
 		return t;
-	if (packing != pack) {
-		t.pages = it->decoded_pages / CODED_SHARE;
-		t.s = (float)it->decoded_pages * m->recode_s;
-	}
-	if (dram > have) {
-		uint32_t n = layers(it, have, dram);
-
-		t.s += (float)n * m->ssd_s + m->ssd_latency_s;
-		t.pages += n;
+	t.pages = layers(it, 0, dram);
+	t.s = (float)t.pages * m->ssd_s + m->ssd_latency_s;
+	if (packing == COST_PACK_DRAM) {
+		t.pages += it->decoded_pages / CODED_SHARE;
+		t.s += (float)it->decoded_pages * m->recode_s;
 	}
 	return t;
 }
@@ -360,10 +366,12 @@ static void row_make(struct making *k, unsigned stored, unsigned level)
 	const struct cost_model *m = k->m;
 	const struct cost_item *it = k->it;
 	struct cost_place p = { .stored = (uint8_t)stored, .level = (uint8_t)level };
-	bool copy_stays = (it->flags & COST_BUSY) && it->now.copy;
+	bool busy = (it->flags & COST_BUSY) != 0, copy_stays = busy && it->now.copy;
 	unsigned most = it->flags & COST_HAND ? 0 : level + 1;
 	uint32_t ssd = k->upto[stored], all = k->upto[level + 1];
 
+	if (busy && most > it->now.dram)
+		most = it->now.dram;
 	k->n_row = 0;
 	for (unsigned pack = 0; pack < COST_PACKINGS && !copy_stays; pack++) {
 		uint32_t base = pack == COST_PACK_DRAM ? it->base_pages : it->layer_pages[0];
@@ -371,18 +379,22 @@ static void row_make(struct making *k, unsigned stored, unsigned level)
 		p.packing = (uint8_t)pack;
 		for (unsigned d = pack == COST_PACK_SSD ? 0 : 1; d <= most; d++) {
 			uint32_t dram = d ? base + k->upto[d] - it->layer_pages[0] : 0;
-			float move = k->margin > 0 ? replica_taken(m, it, d, pack).s : 0;
+			float move;
+
+			if (busy && d > 0 && pack != it->now.packing)
+				break;
+			move = k->margin > 0 ? replica_taken(m, it, d, pack).s : 0;
 
 			p.dram = (uint8_t)d;
 			row_add(k, pipelined(m, it, pack, level, all - k->upto[d]), move, ssd, dram,
 				&p);
 		}
 	}
-	if ((it->flags & COST_HAND) && !copy_stays)
+	if ((busy || (it->flags & COST_HAND)) && !copy_stays)
 		return;
 	p = (struct cost_place){ .stored = (uint8_t)stored, .level = (uint8_t)level, .copy = 1 };
 	row_add(k, copied(m, it), k->margin > 0 ? copy_taken(m, it, level).s : 0, ssd,
-		it->decoded_pages, &p);
+		cost_copy_pages(it), &p);
 }
 
 /* Is b under the line from a to c, or on it? */

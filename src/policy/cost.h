@@ -80,7 +80,7 @@ struct cost_place {
 enum {
 	COST_PINNED = 1, /* stays on SSD as it is */
 	COST_VETO = 2,   /* must be exact, whatever the floor says */
-	COST_BUSY = 4,   /* in use: level, layers on SSD and a copy stay */
+	COST_BUSY = 4,   /* in use: level, layers on SSD and a copy stay, nothing comes to memory */
 	COST_HAND = 8,   /* put where it is by hand: gets no more and no other form of memory */
 };
 
@@ -91,6 +91,7 @@ struct cost_item {
 	uint32_t layer_pages[COST_LEVELS_MAX]; /* as packed for SSD */
 	uint32_t base_pages;                   /* layer 0 as packed for memory */
 	uint32_t decoded_pages;
+	uint32_t copy_pages;            /* that a decoded copy takes, if more than these */
 	float quality[COST_LEVELS_MAX]; /* 0..1, of reading up to that layer */
 	float floor;                    /* lowest granted; >= 1: exact only */
 	float recompute_s;              /* < 0: not known, by size */
@@ -128,6 +129,7 @@ bool cost_allowed(const struct cost_model *m, const struct cost_item *it,
 
 uint32_t cost_ssd_pages(const struct cost_item *it, const struct cost_place *p);
 uint32_t cost_dram_pages(const struct cost_item *it, const struct cost_place *p);
+uint32_t cost_copy_pages(const struct cost_item *it); /* of a decoded copy */
 double cost_delay(const struct cost_model *m, const struct cost_item *it,
 		  const struct cost_place *p);
 double cost_quality(const struct cost_item *it, const struct cost_place *p);

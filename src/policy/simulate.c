@@ -259,7 +259,7 @@ static void decoded_at_open(struct sim *s, uint32_t i)
 	uint64_t room = s->c->cfg.dram_bytes / COST_PAGE_BYTES;
 
 	if (x->it.path != COST_PATH_OPEN || x->due_ns || x->it.now.stored == 0 || x->it.now.copy ||
-	    s->dram + x->it.decoded_pages > room)
+	    s->dram + cost_copy_pages(&x->it) > room)
 		return;
 	hold(s, x, -1);
 	x->it.now.copy = 1;

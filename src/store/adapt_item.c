@@ -148,6 +148,7 @@ bool adapt_item(struct ctx *c, struct node *n, struct cost_item *it)
 			   ? COST_PATH_OPEN
 			   : COST_PATH_STREAM;
 	it->decoded_pages = cost_pages(c->size);
+	it->copy_pages = cost_pages(copy_held(c->size));
 	adapt_place(c, &it->now);
 	it->now.stored = (uint8_t)level_stored(c);
 	if (it->now.dram > it->now.stored)

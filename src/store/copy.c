@@ -405,6 +405,11 @@ void copy_unmap(struct copy *c, void *p)
 	(void)munmap(p, (size_t)c->size_bytes); /* fails only for a wrong range */
 }
 
+uint64_t copy_held(uint64_t size)
+{
+	return round_up_u64(size, COPY_UNIT);
+}
+
 uint64_t copy_size(const struct copy *c)
 {
 	return c->size_bytes;

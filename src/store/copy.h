@@ -43,6 +43,8 @@ int copy_fd(const struct copy *c); /* borrowed, O_RDWR */
 WUR int copy_map(struct copy *c, void **ret);
 void copy_unmap(struct copy *c, void *p);
 uint64_t copy_size(const struct copy *c);
+/* What one of @size bytes takes of the budget. */
+uint64_t copy_held(uint64_t size);
 /* Cuts or extends (with zeros) a copy in use. Growth is taken from the budget by
  * force, because readers already see the file. -ENOSPC, -errno. */
 WUR int copy_resize(struct copy *c, uint64_t size);

@@ -324,7 +324,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		trace_found(f);
 		start = clock_mono_ns();
 		if (wants_copy(c, f) && move_copy(c, NULL) == 0) {
-			f->made_bytes = c->size;
+			f->made_bytes = copy_held(c->size);
 			atomic_fetch_add(&c->st->made_bytes, f->made_bytes);
 			f->copied_ns = f->from_ssd ? clock_mono_ns() - f->opened_ns : 0;
 			move_prepare(c->st, c->size); /* this one's pages may stay in use */

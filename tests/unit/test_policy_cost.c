@@ -109,8 +109,8 @@ Test(policy_cost, moves_by_table)
 		{ "another level", { 4, 2, 1, 0, 3 }, { 4, 2, 1, 0, 1 }, 0, 0 },
 		{ "layers as they lie", { 4, 0, 0, 0, 3 }, { 4, 2, 0, 0, 3 }, 0.5 + 0.22, 220 },
 		{ "recoded", { 4, 0, 0, 0, 3 }, { 4, 2, 1, 0, 3 }, 0.5 + 0.22 + 0.1, 345 },
-		{ "more layers", { 4, 2, 1, 0, 3 }, { 4, 4, 1, 0, 3 }, 0.5 + 0.4, 400 },
-		{ "other packing", { 4, 2, 1, 0, 3 }, { 4, 2, 0, 0, 3 }, 0.1, 125 },
+		{ "more layers", { 4, 2, 1, 0, 3 }, { 4, 4, 1, 0, 3 }, 0.5 + 0.62 + 0.1, 745 },
+		{ "other packing", { 4, 2, 1, 0, 3 }, { 4, 2, 0, 0, 3 }, 0.5 + 0.22, 220 },
 		{ "a copy", { 4, 2, 1, 0, 3 }, { 4, 0, 0, 1, 3 }, 0.5 + 0.400125, 525 },
 		{ "a copy of another level",
 		  { 4, 0, 0, 1, 3 },
@@ -129,6 +129,39 @@ Test(policy_cost, moves_by_table)
 		near_to(cost_move(&m, &it, &t[i].to, &pages), t[i].seconds, t[i].what);
 		cr_assert_eq(pages, t[i].pages, "%s: %u", t[i].what, pages);
 	}
+}
+
+/* Moves to memory end when their file is opened: none is offered while it is. */
+Test(policy_cost, nothing_comes_to_memory_while_in_use)
+{
+	struct cost_option o[COST_OPTIONS_MAX];
+	struct cost_model m;
+	struct cost_item it;
+
+	simple(&m, &it);
+	it.flags = COST_BUSY;
+	for (unsigned copy = 0; copy < 2; copy++) {
+		it.now = (struct cost_place){ 4, 2, COST_PACK_DRAM, (uint8_t)copy, 3 };
+		for (unsigned i = 0, n = cost_options(&m, &it, 50, COST_OPT_ALL, o); i < n; i++) {
+			struct cost_place p = cost_unpack_place(o[i].place);
+
+			cr_assert_leq(o[i].dram, cost_dram_pages(&it, &it.now));
+			cr_assert_eq(p.copy, copy);
+			cr_assert(cost_allowed(&m, &it, &p));
+		}
+	}
+}
+
+Test(policy_cost, a_copy_takes_whole_units)
+{
+	struct cost_model m;
+	struct cost_item it;
+	struct cost_place p = { 4, 0, 0, 1, 3 };
+
+	simple(&m, &it);
+	cr_assert_eq(cost_dram_pages(&it, &p), it.decoded_pages);
+	it.copy_pages = it.decoded_pages + 24;
+	cr_assert_eq(cost_dram_pages(&it, &p), it.decoded_pages + 24);
 }
 
 Test(policy_cost, floors_by_table)
