@@ -128,8 +128,9 @@ static bool overtaken(const struct job *j)
 	struct ctx *c = j->c;
 	bool yes;
 
+
 	lock_acquire(&c->lock);
-	yes = c->opens > 0 || c->by_hand != j->by_hand;
+	yes = atomic_load(&c->wanted) || c->opens > 0 || c->by_hand != j->by_hand;
 	lock_release(&c->lock);
 	return yes;
 }
@@ -172,6 +173,7 @@ static void up(struct job *j)
 	int r;
 
 	move_yield(c->st);
+	atomic_store(&c->wanted, false); /* an open that is past that shows in its count */
 	r = overtaken(j) ? -KVFS_ECANCELED : begin(j);
 
 	if (r == 0 && !j->to.copy)
@@ -183,7 +185,7 @@ static void up(struct job *j)
 		space_drop_dram(c, true, false);
 	if (r == 0 && j->to.copy && !overtaken(j)) {
 		gate_enter(&c->gate, false);
-		r = move_copy(c, NULL);
+		r = move_copy(c, &c->wanted);
 		gate_leave(&c->gate, false);
 		if (r == 0)
 			time_copy(c);

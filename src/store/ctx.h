@@ -61,6 +61,7 @@ struct ctx {
 	bool fd_writable;
 	uint64_t size;        /* logical size while SEALED or OVERLAY */
 	unsigned serve_layers; /* level.c: that readers get, copies too; 0 nobody asked yet */
+	_Atomic bool wanted;  /* an open waits: a move of it ends */
 	_Atomic bool cut_due; /* layers were dropped that somebody still uses; a hint without the gate */
 	bool pages_stale;     /* the kernel may have pages of what was there before: thin.c */
 	bool loaded;          /* accounted was set from the file */

@@ -294,6 +294,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 	int r;
 
 	cancel_seal(c);
+	atomic_store(&c->wanted, true);
 	r = ctx_enter(c);
 	if (r < 0) {
 		io_close(&fd);
