@@ -172,7 +172,7 @@ static void info_memory(struct ctx *c, struct ctx_info *ret)
 	ret->frequency = c->heat;
 	if (c->rep) {
 		ret->replica_bytes = replica_bytes(c->rep);
-		ret->in_dram = replica_complete(c->rep);
+		ret->in_dram = level_in_memory(c, ret->level_next);
 	}
 	if (c->copy) {
 		ret->copy_bytes = copy_size(c->copy);

@@ -39,6 +39,12 @@ unsigned level_serving(const struct ctx *c)
 	return c->serve_layers ? c->serve_layers : level_stored(c);
 }
 
+bool level_in_memory(const struct ctx *c, unsigned layers)
+{
+	return c->copy ||
+	       (c->rep && replica_complete(c->rep) && replica_layers(c->rep) >= layers);
+}
+
 /* By a client: open or mapped. */
 static bool in_use(struct ctx *c)
 {

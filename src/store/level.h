@@ -18,6 +18,8 @@ unsigned level_stored(const struct ctx *c);
 /* Layers that who has it open is served from; of a file that nobody has open, what
  * was chosen last, else all. */
 unsigned level_serving(const struct ctx *c);
+/* Memory has all that such a read needs: a decoded copy, or so many layers. No gate. */
+bool level_in_memory(const struct ctx *c, unsigned layers) REQUIRES(c->lock);
 /* The most exact there is: what is stored, or what is still served. */
 unsigned level_best(const struct ctx *c);
 /* Something of it is lost. */

@@ -265,14 +265,8 @@ static void count_open(struct ctx *c, const struct file *f)
 		if (!f->writes)
 			note_passing(st, c->size);
 	}
-	if (c->state != CTX_PLAIN) {
-		bool dram;
-
-		lock_acquire(&c->lock);
-		dram = c->copy || (c->rep && replica_complete(c->rep));
-		lock_release(&c->lock);
-		store_count(st, dram ? CNT_OPENS_DRAM : CNT_OPENS_SSD, 1);
-	}
+	if (c->state != CTX_PLAIN)
+		store_count(st, f->in_memory ? CNT_OPENS_DRAM : CNT_OPENS_SSD, 1);
 }
 
 /* @stale: what the kernel may have cached of it is of another level. */
@@ -320,6 +314,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		c->opens++;
 		c->writers += f->writes;
 		c->cancel = c->sealing;
+		f->in_memory = c->obj && level_in_memory(c, level_serving(c));
 		lock_release(&c->lock);
 		adapt_seen(c, f->node);
 		trace_found(f);

@@ -183,6 +183,7 @@ struct file {
 	enum serve_mode mode;
 	bool writes;         /* opened for writing */
 	bool wrote;          /* wrote through us */
+	bool in_memory;      /* where the open has found its content; what it makes comes later */
 	bool from_ssd;       /* a whole file that lay only on SSD, to be timed: cold_load.h */
 	unsigned layers;     /* that it reads; valid when from_ssd */
 	uint64_t opened_ns;  /* CLOCK_MONOTONIC */

@@ -210,6 +210,15 @@ expect_same "$T/low" "$late"
 remount_fs -o $opts,policy=fixed:1
 expect put move dram "$a"
 expect_between "$(get replica_bytes "$a")" 1 $(($(bytes 1 "$a") * 3 / 2)) "a replica of two layers"
+expect_eq "$(get tier "$a")" dram "two layers in memory, two are read"
+# which is not where somebody who gets all layers finds them
+expect put quality 1 "$a"
+expect_eq "$(get tier "$a")" ssd "two layers in memory, all are read"
+dram=$(counter opens_dram) ssd=$(counter opens_ssd)
+expect_same "$ref" "$a"
+expect_eq "$(counter opens_dram) $(counter opens_ssd)" "$dram $((ssd + 1))" "opens found in DRAM and not"
+expect put quality 0 "$a"
+expect put move dram "$a"
 expect_same "$T/low" "$a"
 expect put move copy "$a"
 expect_same "$T/low" "$a"
