@@ -7,9 +7,10 @@
  * counts what computing it anew takes (the time is counted, not spent) and is written again by
  * the same reader.
  *
- * Outside of the delay: where the content is held is asked before, and what came is
- * hashed after, and must be one of the forms of that context. Anything else ends
- * the load with -KVFS_EVERIFY.
+ * No request is preceded by a question: it would wait for what is being done to the file and
+ * load its tables, untimed. How many were found in memory is what the mount has counted.
+ * What came is hashed after the delay, and must be one of the forms of that context. Anything
+ * else ends the load with -KVFS_EVERIFY.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,7 @@ struct request {
 	unsigned ctx;
 	float delay_s, wait_s;
 	uint8_t form;
-	bool hit, gone;
+	bool gone;
 };
 
 struct load {
@@ -47,6 +48,7 @@ struct load {
 	struct request *req; /* owned */
 	unsigned n;
 	uint64_t start_ns;
+	double hits; /* of the last phase */
 	struct lock lock;
 	unsigned next GUARDED;
 	int err GUARDED;
@@ -140,14 +142,13 @@ static int load_one(struct reader *rd, struct request *q)
 	const struct place_load *l = rd->ld->l;
 	const struct place_context *c = &l->set->c[q->ctx];
 	bool kivi = l->sys->how == PLACE_KIVI;
-	char path[RIG_PATH + 64], tier[16];
+	char path[RIG_PATH + 64];
 	size_t len = 0;
 	uint64_t t0;
 	ssize_t got;
 	int r = 0;
 
 	snprintf(path, sizeof(path), "%s/%s", l->mnt, c->name);
-	rig_ask(path, "tier", tier, sizeof(tier));
 	t0 = clock_mono_ns();
 	got = rig_slurp(path, rd->buf, rd->buf_bytes);
 	if (got >= 0 && kivi)
@@ -162,7 +163,6 @@ static int load_one(struct reader *rd, struct request *q)
 	if (got < 0 || r < 0)
 		return rig_fail(got < 0 ? (int)got : r, "reading %s: %s", path,
 				err_text(got < 0 ? (int)got : r));
-	q->hit = strcmp(tier, "dram") == 0 || strcmp(tier, "copy") == 0;
 	q->form = (uint8_t)form_of(rd->ld, q->ctx, kivi ? rd->out : rd->buf, kivi ? len : (size_t)got);
 	if (q->form == PLACE_FORMS_MAX)
 		return rig_fail(-KVFS_EVERIFY, "%s, read as %s: bytes that are none of its forms in "
@@ -324,10 +324,10 @@ static int summarise(const struct load *ld, struct place_result *ret)
 			       : q->delay_s;
 		ret->mean_s += v[i] / n;
 		ret->wait_s += q->wait_s / n;
-		ret->hit += (double)q->hit / n;
 		ret->gone += (double)q->gone / n;
 		worth_add(&w[c->suite], c, q->form);
 	}
+	ret->hit = ld->hits / n;
 	qsort(v, n, sizeof(*v), by_value);
 	ret->p50_s = percentile(v, n, 0.5);
 	ret->p99_s = percentile(v, n, 0.99);
@@ -336,12 +336,20 @@ static int summarise(const struct load *ld, struct place_result *ret)
 	return 0;
 }
 
+/* Opens so far of what was in memory. */
+static int found(const struct load *ld, double *ret)
+{
+	*ret = ld->l->st ? rig_metric(ld->l->mnt, "opens_dram_total") : 0;
+	return *ret < 0 ? rig_fail(-EIO, "%s: no metrics of opens", ld->l->mnt) : 0;
+}
+
 /* Requests up to @to. */
 static int phase(struct load *ld, unsigned to)
 {
 	struct reader rd[PLACE_READERS_MAX];
 	unsigned n = ld->l->sys->how == PLACE_NONE ? 0 : ld->l->o->readers; /* or nothing is read */
-	int r = 0;
+	double before, after;
+	int r = found(ld, &before);
 
 	memset(rd, 0, sizeof(rd));
 	ld->n = to;
@@ -357,6 +365,10 @@ static int phase(struct load *ld, unsigned to)
 	lock_acquire(&ld->lock);
 	r = ld->err;
 	lock_release(&ld->lock);
+	if (r == 0)
+		r = found(ld, &after);
+	if (r == 0)
+		ld->hits = after - before;
 	return r;
 }
 

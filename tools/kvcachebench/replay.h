@@ -31,7 +31,7 @@ struct replay_options {
 struct replay_result {
 	uint64_t reads;
 	double delay_mean_s, delay_p50_s, delay_p99_s, wait_mean_s;
-	double hit_share, gone_share;
+	double hit_share, gone_share; /* hits as the daemon recorded them */
 };
 
 /* One row. */

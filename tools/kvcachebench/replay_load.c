@@ -26,7 +26,7 @@
 
 struct request {
 	float delay_s, wait_s;
-	bool hit, gone;
+	bool gone;
 };
 
 struct load {
@@ -85,16 +85,14 @@ int replay_write(const struct replay_load *l, uint32_t i, bool settle)
 static int read_one(struct reader *rd, uint32_t ctx, struct request *q)
 {
 	const struct replay_load *l = rd->ld->l;
-	char path[RIG_PATH], tier[16];
+	char path[RIG_PATH];
 	uint64_t t0;
 	ssize_t got;
 
 	path_of(l, ctx, path);
-	rig_ask(path, "tier", tier, sizeof(tier));
 	t0 = clock_mono_ns();
 	got = rig_slurp(path, rd->buf, rd->buf_bytes);
 	q->delay_s = (float)((double)(clock_mono_ns() - t0) * 1e-9);
-	q->hit = strcmp(tier, "dram") == 0 || strcmp(tier, "copy") == 0;
 	if (got == -ENOENT || got == -ESTALE) {
 		q->gone = true;
 		q->delay_s = (float)(l->recompute_s_per_byte * (double)l->contents->bytes[ctx]);
@@ -204,7 +202,6 @@ static int summarise(const struct load *ld, struct replay_result *ret)
 		v[k] = q->delay_s;
 		r.delay_mean_s += (double)q->delay_s / (double)n;
 		r.wait_mean_s += (double)q->wait_s / (double)n;
-		r.hit_share += (double)q->hit / (double)n;
 		r.gone_share += (double)q->gone / (double)n;
 	}
 	qsort(v, n, sizeof(*v), by_value);

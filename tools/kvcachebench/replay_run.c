@@ -184,6 +184,10 @@ static int simulate(const struct rig_mount *m, const struct replay_load *l, stru
 	r = recorded_run(&own, &c, &row->o);
 	if (r == 0)
 		r = trace_set_summary(&own, c.warm, &row->daemon);
+	/* a question before each read would wait, untimed, for what is being done to the file */
+	if (r == 0 && row->mount.reads)
+		row->mount.hit_share = row->daemon.hit_share * (double)row->daemon.reads /
+				       (double)row->mount.reads;
 	trace_set_fini(&own);
 	return r;
 }
