@@ -11,7 +11,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/lock.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "cache.h"
 
 #define MAGIC 0x315649564b42564bull /* "KVBKVIV1" */
@@ -335,78 +337,222 @@ int kivi_length(const void *packed, size_t len, size_t *ret_len)
 	return r;
 }
 
-struct unpacking {
-	struct head h;
-	const uint8_t *p, *end;
-	uint16_t *ranges, *rows;
+/* ---- unpacking: part by part, as it arrives ------------------------------------- */
+
+#define PART 512u /* cells, of one tensor: whole groups, within a core's cache */
+
+struct kivi_reading {
+	const uint8_t *packed;
 	uint8_t *out;
+	size_t cap;
+	struct lock lock;
+	struct cond more;
+	size_t have GUARDED;   /* of @packed */
+	bool ended GUARDED;    /* that is all */
+	int err GUARDED;
+	struct head h GUARDED; /* known once tensors_at is */
+	size_t tensors_at GUARDED; /* in packed; 0: what comes before them is not there yet */
+	/* the next part */
+	uint32_t tensor GUARDED, cell GUARDED;
+	size_t at GUARDED;     /* of its tensor, in packed */
+	pthread_t thread;
+	bool started;
 };
 
-/* What lies before tensor @i, from @at in the file on. */
-static int unpack_rest(struct unpacking *u, uint64_t at, uint64_t to)
-{
-	if (to < at || to > u->h.file_bytes || to - at > (size_t)(u->end - u->p))
-		return -EBADMSG;
-	memcpy(u->out + at, u->p, to - at);
-	u->p += to - at;
-	return 0;
-}
+struct part {
+	struct head h; /* of that many cells */
+	size_t ranges, codes, out, needs; /* offsets; bytes of packed up to its end */
+	bool v;
+};
 
-static int unpack_tensor(struct unpacking *u, uint64_t at, bool v)
+static struct entry entry_of(const struct kivi_reading *k, uint32_t tensor)
 {
-	size_t n = range_count(&u->h, v) * 4, bytes = (size_t)u->h.cells * u->h.row * 2;
-
-	if (tensor_bytes(&u->h, v) > (size_t)(u->end - u->p))
-		return -EBADMSG;
-	memcpy(u->ranges, u->p, n);
-	(v ? unpack_v : unpack_k)(u->ranges, u->p + n, &u->h, u->rows);
-	memcpy(u->out + at, u->rows, bytes);
-	u->p += tensor_bytes(&u->h, v);
-	return 0;
-}
-
-static int unpack_all(struct unpacking *u, const uint8_t *entries)
-{
-	size_t each = (size_t)u->h.cells * u->h.row * 2;
-	uint64_t at = 0;
 	struct entry e;
+
+	memcpy(&e, k->packed + sizeof(struct head) + tensor * sizeof(e), sizeof(e));
+	return e;
+}
+
+/* What lies between the tensors. */
+static int unpack_rest(struct kivi_reading *k, size_t from) REQUIRES(k->lock)
+{
+	size_t each = (size_t)k->h.cells * k->h.row * 2;
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i <= k->h.tensors; i++) {
+		bool last = i == k->h.tensors;
+		uint64_t to = last ? k->h.file_bytes : entry_of(k, i).at_v & ~IS_V;
+
+		if (to < at || to > k->h.file_bytes || to - at > k->tensors_at - from ||
+		    (!last && each > k->h.file_bytes - to))
+			return -EBADMSG;
+		memcpy(k->out + at, k->packed + from, to - at);
+		from += to - at;
+		at = to + (last ? 0 : each);
+	}
+	return 0;
+}
+
+/* The head and what follows it, when it has arrived. */
+static int unpack_head(struct kivi_reading *k) REQUIRES(k->lock)
+{
+	size_t each, rest;
+	int r;
+
+	if (k->have < sizeof(k->h))
+		return -EAGAIN;
+	r = head_read(k->packed, k->have, &k->h);
+	if (r < 0)
+		return r;
+	each = (size_t)k->h.cells * k->h.row * 2;
+	if (k->h.file_bytes > k->cap || (each && k->h.tensors > k->h.file_bytes / each))
+		return -EBADMSG;
+	rest = sizeof(k->h) + k->h.tensors * sizeof(struct entry);
+	if (k->have < rest + k->h.file_bytes - k->h.tensors * each)
+		return -EAGAIN;
+	k->at = k->tensors_at = rest + k->h.file_bytes - k->h.tensors * each;
+	return unpack_rest(k, rest);
+}
+
+/* The next part, and it is there. False: none is left, or it failed. */
+static bool take(struct kivi_reading *k, struct part *ret) REQUIRES(k->lock)
+{
+	struct head *h = &k->h;
+	struct entry e;
+
+	while (!k->tensors_at && k->err == 0) {
+		int r = unpack_head(k);
+
+		if (r == -EAGAIN && !k->ended)
+			cond_wait(&k->more, &k->lock);
+		else if (r < 0)
+			k->err = r == -EAGAIN ? -EBADMSG : r;
+	}
+	if (k->err < 0 || k->tensor == h->tensors)
+		return false;
+	e = entry_of(k, k->tensor);
+	*ret = (struct part){ .h = *h, .v = (e.at_v & IS_V) != 0 };
+	ret->h.cells = h->cells - k->cell < PART ? h->cells - k->cell : PART;
+	ret->ranges = k->at + (ret->v ? (size_t)k->cell * (h->row / GROUP)
+				      : (size_t)(k->cell / GROUP) * h->row) * 4;
+	ret->codes = k->at + range_count(h, ret->v) * 4 + (size_t)k->cell * h->row * h->bits / 8;
+	ret->needs = ret->codes + code_bytes(&ret->h);
+	ret->out = (size_t)(e.at_v & ~IS_V) + (size_t)k->cell * h->row * 2;
+	k->cell += ret->h.cells;
+	if (k->cell == h->cells) {
+		k->at += tensor_bytes(h, ret->v);
+		k->cell = 0;
+		k->tensor++;
+	}
+	while (k->have < ret->needs && !k->ended)
+		cond_wait(&k->more, &k->lock);
+	if (k->have < ret->needs)
+		k->err = -EBADMSG;
+	return k->err == 0;
+}
+
+/* Neither ranges nor the file's rows need be aligned. */
+static int unpack_parts(struct kivi_reading *k)
+{
+	uint16_t *rows = NULL, *ranges = NULL;
+	struct part p;
 	int r = 0;
 
-	for (uint32_t i = 0; i < u->h.tensors && r == 0; i++) {
-		memcpy(&e, entries + i * sizeof(e), sizeof(e));
-		r = unpack_rest(u, at, e.at_v & ~IS_V);
-		at = (e.at_v & ~IS_V) + each;
-		if (r == 0 && at > u->h.file_bytes)
-			r = -EBADMSG;
+	for (;;) {
+		bool go;
+
+		lock_acquire(&k->lock);
+		if (r < 0 && k->err == 0)
+			k->err = r;
+		go = take(k, &p);
+		r = k->err;
+		lock_release(&k->lock);
+		if (!go)
+			break;
+		if (!rows) {
+			rows = mem_alloc((size_t)PART * p.h.row * 2);
+			ranges = mem_alloc((size_t)PART / GROUP * p.h.row * 4);
+		}
+		if (!rows || !ranges) {
+			r = -ENOMEM;
+			continue;
+		}
+		memcpy(ranges, k->packed + p.ranges, range_count(&p.h, p.v) * 4);
+		(p.v ? unpack_v : unpack_k)(ranges, k->packed + p.codes, &p.h, rows);
+		memcpy(k->out + p.out, rows, (size_t)p.h.cells * p.h.row * 2);
 	}
-	if (r == 0)
-		r = unpack_rest(u, at, u->h.file_bytes);
-	for (uint32_t i = 0; i < u->h.tensors && r == 0; i++) {
-		memcpy(&e, entries + i * sizeof(e), sizeof(e));
-		r = unpack_tensor(u, e.at_v & ~IS_V, (e.at_v & IS_V) != 0);
-	}
-	return r == 0 && u->p != u->end ? -EBADMSG : r;
+	mem_free(rows);
+	mem_free(ranges);
+	return r;
+}
+
+static void *unpack_main(void *arg)
+{
+	(void)unpack_parts(arg); /* whoever ends it sees what came of it */
+	return NULL;
+}
+
+static int reading_init(const void *packed, void *out, size_t cap, struct kivi_reading **ret)
+{
+	struct kivi_reading *k = mem_zalloc(sizeof(*k));
+
+	if (!k)
+		return -ENOMEM;
+	k->packed = packed;
+	k->out = out;
+	k->cap = cap;
+	lock_init(&k->lock);
+	cond_init(&k->more);
+	*ret = k;
+	return 0;
+}
+
+int kivi_begin(const void *packed, void *out, size_t cap, struct kivi_reading **ret)
+{
+	int r = reading_init(packed, out, cap, ret);
+
+	if (r == 0) /* else all of it is done at the end */
+		(*ret)->started = thread_start("unpack", unpack_main, *ret, &(*ret)->thread) == 0;
+	return r;
+}
+
+void kivi_arrived(struct kivi_reading *k, size_t len)
+{
+	lock_acquire(&k->lock);
+	k->have = len;
+	cond_broadcast(&k->more);
+	lock_release(&k->lock);
+}
+
+int kivi_end(struct kivi_reading *k, size_t len, size_t *ret_len)
+{
+	int r;
+
+	lock_acquire(&k->lock);
+	k->have = len;
+	k->ended = true;
+	cond_broadcast(&k->more);
+	lock_release(&k->lock);
+	r = unpack_parts(k);
+	if (k->started)
+		pthread_join(k->thread, NULL);
+	lock_acquire(&k->lock);
+	r = k->err < 0 ? k->err : r;
+	if (r == 0 && k->at != len)
+		r = -EBADMSG;
+	*ret_len = k->h.file_bytes;
+	lock_release(&k->lock);
+	cond_fini(&k->more);
+	lock_fini(&k->lock);
+	mem_free(k);
+	return r;
 }
 
 int kivi_unpack(const void *packed, size_t len, void *out, size_t cap)
 {
-	struct unpacking u = { .out = out };
-	const uint8_t *entries;
-	int r = head_read(packed, len, &u.h);
+	struct kivi_reading *k;
+	size_t n;
+	int r = reading_init(packed, out, cap, &k);
 
-	if (r == 0 && (u.h.file_bytes > cap ||
-		       len < sizeof(u.h) + u.h.tensors * sizeof(struct entry) ||
-		       (size_t)u.h.cells * u.h.row * 2 > cap))
-		r = -EBADMSG;
-	if (r < 0)
-		return r;
-	entries = (const uint8_t *)packed + sizeof(u.h);
-	u.p = entries + u.h.tensors * sizeof(struct entry);
-	u.end = (const uint8_t *)packed + len;
-	u.rows = mem_alloc((size_t)u.h.cells * u.h.row * 2 + 1);
-	u.ranges = mem_alloc((range_count(&u.h, true) + range_count(&u.h, false)) * 4 + 1);
-	r = u.rows && u.ranges ? unpack_all(&u, entries) : -ENOMEM;
-	mem_free(u.rows);
-	mem_free(u.ranges);
-	return r;
+	return r < 0 ? r : kivi_end(k, len, &n);
 }

@@ -23,4 +23,14 @@ WUR int kivi_length(const void *packed, size_t len, size_t *ret_len);
 /* @out has room for kivi_length. Checks every length. */
 WUR int kivi_unpack(const void *packed, size_t len, void *out, size_t cap);
 
+/* The same while it is being read: a thread of its own unpacks what has arrived, and who reads
+ * helps when all is there. */
+struct kivi_reading;
+/* @packed: where it will arrive. -ENOMEM; else it is to be ended. */
+WUR int kivi_begin(const void *packed, void *out, size_t cap, struct kivi_reading **ret);
+/* So much of it is there. */
+void kivi_arrived(struct kivi_reading *k, size_t len);
+/* That is all: unpacked when it returns, to *ret_len bytes; frees. */
+WUR int kivi_end(struct kivi_reading *k, size_t len, size_t *ret_len);
+
 #endif

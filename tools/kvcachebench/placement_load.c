@@ -130,11 +130,23 @@ static unsigned form_of(const struct load *ld, unsigned ctx, const void *p, size
 	return PLACE_FORMS_MAX;
 }
 
-static int unpack(struct reader *rd, ssize_t got, size_t *ret_len)
+static void arrived(void *arg, size_t len)
 {
-	int r = kivi_length(rd->buf, (size_t)got, ret_len);
+	kivi_arrived(arg, len);
+}
 
-	return r < 0 ? r : kivi_unpack(rd->buf, (size_t)got, rd->out, rd->buf_bytes);
+/* Reads what the client has packed; unpacks what has come while more comes, as the mount decodes. */
+static ssize_t load_kivi(struct reader *rd, const char *path, size_t *ret_len)
+{
+	struct kivi_reading *k;
+	ssize_t got;
+	int r = kivi_begin(rd->buf, rd->out, rd->buf_bytes, &k);
+
+	if (r < 0)
+		return r;
+	got = rig_slurp_seen(path, rd->buf, rd->buf_bytes, arrived, k);
+	r = kivi_end(k, got < 0 ? 0 : (size_t)got, ret_len);
+	return got < 0 ? got : r < 0 ? r : got;
 }
 
 static int load_one(struct reader *rd, struct request *q)
@@ -146,13 +158,11 @@ static int load_one(struct reader *rd, struct request *q)
 	size_t len = 0;
 	uint64_t t0;
 	ssize_t got;
-	int r = 0;
+	int r;
 
 	snprintf(path, sizeof(path), "%s/%s", l->mnt, c->name);
 	t0 = clock_mono_ns();
-	got = rig_slurp(path, rd->buf, rd->buf_bytes);
-	if (got >= 0 && kivi)
-		r = unpack(rd, got, &len);
+	got = kivi ? load_kivi(rd, path, &len) : rig_slurp(path, rd->buf, rd->buf_bytes);
 	q->delay_s = (float)((double)(clock_mono_ns() - t0) * 1e-9);
 	if (got == -ENOENT) {
 		q->gone = true;
@@ -160,9 +170,8 @@ static int load_one(struct reader *rd, struct request *q)
 		r = place_write(&rd->w, q->ctx, false);
 		return r == -ENOSPC || r == -EDQUOT ? 0 : r;
 	}
-	if (got < 0 || r < 0)
-		return rig_fail(got < 0 ? (int)got : r, "reading %s: %s", path,
-				err_text(got < 0 ? (int)got : r));
+	if (got < 0)
+		return rig_fail((int)got, "reading %s: %s", path, err_text((int)got));
 	q->form = (uint8_t)form_of(rd->ld, q->ctx, kivi ? rd->out : rd->buf, kivi ? len : (size_t)got);
 	if (q->form == PLACE_FORMS_MAX)
 		return rig_fail(-KVFS_EVERIFY, "%s, read as %s: bytes that are none of its forms in "

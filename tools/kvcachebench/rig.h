@@ -127,6 +127,9 @@ WUR int rig_mount_at(struct rig *g, struct rig_mount *m, const char *dir, const 
 WUR int rig_fuse_start(struct rig *g, struct rig_mount *m, const char *const argv[]);
 /* Opens, reads to the end or as far as @cap, closes, as clients do. Bytes read or -errno. */
 ssize_t rig_slurp(const char *path, char *buf, size_t cap);
+/* @seen after each call: so much is there. */
+ssize_t rig_slurp_seen(const char *path, char *buf, size_t cap, void (*seen)(void *arg, size_t len),
+		       void *arg);
 /* setfattr user.kvcache.@what. */
 WUR int rig_steer(const char *file, const char *what, const char *value);
 /* getfattr user.kvcache.@what; "" when there is none. */

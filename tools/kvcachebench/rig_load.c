@@ -40,6 +40,12 @@ static int load_read(int fd, char *buf, size_t len, bool direct)
 
 ssize_t rig_slurp(const char *path, char *buf, size_t cap)
 {
+	return rig_slurp_seen(path, buf, cap, NULL, NULL);
+}
+
+ssize_t rig_slurp_seen(const char *path, char *buf, size_t cap, void (*seen)(void *arg, size_t len),
+		       void *arg)
+{
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	size_t at = 0;
 	ssize_t n = 1;
@@ -55,6 +61,8 @@ ssize_t rig_slurp(const char *path, char *buf, size_t cap)
 			return -e;
 		}
 		at += (size_t)n;
+		if (seen && n > 0)
+			seen(arg, at);
 	}
 	close(fd);
 	return (ssize_t)at;
