@@ -142,21 +142,38 @@ static int run_once(struct runs *u, const struct place_load *l, bool throttled,
 	return r;
 }
 
+/* The store as a run begins with it, whatever the one before has left; on the same mount
+ * where that can forget what was popular. */
+static int refill(struct place_store *st)
+{
+	int r = 0;
+
+	if (st->sys->how == PLACE_NONE)
+		return 0;
+	if (st->m.pid && place_store_plans(st->sys))
+		r = place_store_close(st);
+	if (r == 0 && !st->m.pid)
+		r = place_store_open(st);
+	return r ? r : place_store_fill(st);
+}
+
 static int run_cell(struct runs *u, unsigned sys, unsigned d, unsigned z, unsigned t,
-		    unsigned repeat, const struct place_store *st)
+		    unsigned repeat, struct place_store *st)
 {
 	struct place_row *row = &u->rep->rows[row_index(u, d, z, t, sys)];
 	struct place_load l = { .o = u->o, .set = u->set, .sys = st->sys, .mnt = st->m.mnt,
 				.st = st->sys->how == PLACE_NONE ? NULL : st,
 				.zipf = u->o->zipf.v[z], .rank = u->rank };
-	struct place_result res;
+	struct place_result res = { .valid = false };
 	int r = 0;
 
 	/* the same requests for every system and budget */
 	l.seed = hash_u64(u->o->seed * 1000003 + repeat) + z;
 	for (unsigned k = 0; k < TRIES && r == 0; k++) {
-		r = run_once(u, &l, u->throttles[t], &res);
-		if (res.valid)
+		r = refill(st);
+		if (r == 0)
+			r = run_once(u, &l, u->throttles[t], &res);
+		if (r == 0 && res.valid)
 			break;
 	}
 	if (r == 0)
@@ -198,23 +215,15 @@ static bool is_time(const struct runs *u)
 	return u->o->minutes && clock_mono_ns() > u->until_ns;
 }
 
-/* All repeats of a cell, on one mount where that can forget what was popular. */
+/* All repeats of a cell. */
 static int run_repeats(struct runs *u, struct place_store *st, unsigned k, unsigned d, unsigned z,
 		       unsigned t)
 {
-	bool has_store = st->sys->how != PLACE_NONE;
 	int r = 0;
 
 	for (unsigned repeat = 0; repeat < u->o->repeats && r == 0 && !is_time(u); repeat++) {
 		shuffle(u, repeat);
-		if (has_store && st->m.pid && place_store_plans(st->sys))
-			r = place_store_close(st);
-		if (has_store && r == 0 && !st->m.pid)
-			r = place_store_open(st);
-		if (has_store && r == 0)
-			r = place_store_fill(st);
-		if (r == 0)
-			r = run_cell(u, k, d, z, t, repeat, st);
+		r = run_cell(u, k, d, z, t, repeat, st);
 	}
 	return r;
 }
