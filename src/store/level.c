@@ -386,19 +386,26 @@ static int set_level(struct ctx *c, struct node *n, unsigned want)
 	return r == -EAGAIN ? -KVFS_ENOLAYERS : r;
 }
 
+static bool stays(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->pinned || c->unlinked || c->sealing || c->damaged;
+	lock_release(&c->lock);
+	return yes;
+}
+
 /* Gate exclusive. */
 static int shed(struct ctx *c, struct node *n, unsigned want)
 {
-	bool busy;
 	int r;
 
-	lock_acquire(&c->lock);
-	busy = c->pinned || c->unlinked || c->sealing || c->damaged;
-	lock_release(&c->lock);
-	if (busy || in_use(c) || at_work(c))
+	if (stays(c) || in_use(c) || at_work(c))
 		return -EBUSY;
 	r = ctx_load_locked(c, n);
-	if (r == 0 && (c->state != CTX_SEALED || !c->fd_writable))
+	/* pins and damage are known since it is loaded only */
+	if (r == 0 && (stays(c) || c->state != CTX_SEALED || !c->fd_writable))
 		r = -EBUSY;
 	if (r == 0)
 		r = ctx_object_locked(c);

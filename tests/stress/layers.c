@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the daemon may take of files by itself, beside clients who say what must stay: pins
+ * of files that are not in memory, settings that come while layers go.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "store/level.h"
+#include "store/store_types.h"
+#include "stress_store.h"
+#include "testlib.h"
+
+#define LEN (256u << 10)
+#define HANG_S 90
+
+static struct store *open_store(const char *path, const char *policy)
+{
+	struct store_config cfg = { .path = path, .dram_bytes = 48u << 20, .ssd_bytes = 64u << 20,
+				    .settle_ns = 3600 * NSEC_PER_SEC, .quality = 0, .alpha_s = 0.1,
+				    .policy = policy, .threads = 2, .full = FULL_ENOSPC };
+	static const char layout[] = "dtype=bf16 order=2LTHD layers=2 heads=4 dim=64";
+	struct store *st = stress_store(&cfg);
+
+	CHECK_EQ(store_setxattr(st, store_root(st), "user.kvcache.layout", layout,
+				sizeof(layout) - 1, 0), 0);
+	return st;
+}
+
+/* A new file in layers. */
+static struct node *make(struct store *st, const char *name)
+{
+	struct caller who = { 0 };
+	uint16_t *p = malloc(LEN);
+	struct open_reply o;
+	uint64_t x = 77;
+	struct node *n;
+	struct stat sb;
+
+	CHECK(p);
+	for (unsigned i = 0; i < LEN / 2; i++) {
+		float v = (float)((int)(test_rand(&x) & 0x1ffff) - 65536) / 65536.0f;
+		uint32_t u;
+
+		memcpy(&u, &v, sizeof(u));
+		p[i] = (uint16_t)(u >> 16);
+	}
+	CHECK_EQ(store_create(st, &who, store_root(st), name, 0644, O_RDWR | O_TRUNC, &n, &sb, &o),
+		 0);
+	CHECK_EQ(store_write(o.file, p, LEN, 0), 0);
+	store_release(o.file);
+	CHECK_EQ(store_seal(st, n), 0);
+	free(p);
+	return n;
+}
+
+static int shed_to(struct store *st, struct node *n, unsigned layers)
+{
+	struct ctx *c;
+	int r;
+
+	CHECK_EQ(ctx_get(st, node_ino(n), true, &c), 0);
+	r = level_shed(c, n, layers);
+	ctx_idle(c);
+	ctx_put(c);
+	return r;
+}
+
+static unsigned layers_of(struct store *st, struct node *n, unsigned *ret_max)
+{
+	struct ctx_info info;
+
+	CHECK_EQ(store_info(st, n, &info), 0);
+	if (ret_max)
+		*ret_max = info.levels_max;
+	return info.levels;
+}
+
+static void pins_hold_of_what_is_not_in_memory(const char *path)
+{
+	struct store *st = open_store(path, "lru");
+	struct node *n = make(st, "pinned");
+	struct stat sb;
+
+	CHECK_EQ(store_pin(st, n, 0, true), 0);
+	store_forget(st, n, 1);
+	store_close(st, false);
+	st = open_store(path, "lru");
+	CHECK_EQ(store_lookup(st, store_root(st), "pinned", &n, &sb), 0);
+	CHECK_EQ(shed_to(st, n, 1), -EBUSY);
+	CHECK(layers_of(st, n, NULL) > 1);
+	CHECK_EQ(store_pin(st, n, 0, false), 0);
+	CHECK_EQ(shed_to(st, n, 1), 0);
+	CHECK_EQ(layers_of(st, n, NULL), 1);
+	store_forget(st, n, 1);
+	store_close(st, false);
+}
+
+struct race {
+	struct store *st;
+	struct node *n;
+	pthread_barrier_t start;
+	unsigned wait_ns;
+};
+
+static void *shedder(void *arg)
+{
+	struct race *r = arg;
+	uint64_t from;
+	int e;
+
+	pthread_barrier_wait(&r->start);
+	from = clock_mono_ns();
+	while (clock_mono_ns() - from < r->wait_ns)
+		;
+	do
+		e = shed_to(r->st, r->n, 1);
+	while (e == -EBUSY);
+	CHECK(e == 0 || e == -KVFS_EEXACT || e == -KVFS_EFLOOR);
+	return NULL;
+}
+
+/* Whoever is told that it is exact from now on has all of it. */
+static void exact_is_exact(const char *path)
+{
+	struct store *st = open_store(path, "lru");
+	unsigned kept = 0, rounds = 40;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		struct race r = { .st = st, .wait_ns = i * 1000 };
+		unsigned layers, max;
+		char name[16];
+		pthread_t t;
+		int e;
+
+		snprintf(name, sizeof(name), "f%u", i);
+		r.n = make(st, name);
+		CHECK_EQ(pthread_barrier_init(&r.start, NULL, 2), 0);
+		CHECK_EQ(pthread_create(&t, NULL, shedder, &r), 0);
+		pthread_barrier_wait(&r.start);
+		e = store_setxattr(st, r.n, "user.kvcache.quality", "1", 1, 0);
+		pthread_join(t, NULL);
+		pthread_barrier_destroy(&r.start);
+		CHECK(e == 0 || e == -KVFS_EGONE);
+		layers = layers_of(st, r.n, &max);
+		CHECK_EQ(layers == max, e == 0);
+		kept += e == 0;
+		CHECK_EQ(store_unlink(st, store_root(st), name), 0);
+		store_forget(st, r.n, 1);
+	}
+	printf("exact: %u of %u were in time\n", kept, rounds);
+	store_close(st, false);
+}
+
+int main(void)
+{
+	char *dir = test_tmpdir_create(), path[512];
+
+	alarm(HANG_S);
+	snprintf(path, sizeof(path), "%s/store", dir);
+	pins_hold_of_what_is_not_in_memory(path);
+	exact_is_exact(path);
+	test_tmpdir_remove(dir);
+	return 0;
+}
