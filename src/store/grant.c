@@ -215,48 +215,71 @@ void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid)
 /* ---- vetoes ---------------------------------------------------------------- */
 
 /* The quality that a file keeps which has lost layers, 0 when it lost tokens; 1 for all
- * others. */
-static double quality_left(struct store *st, struct node *n)
+ * others. Gate held. */
+static double quality_left(struct ctx *c, struct node *n)
 {
-	double quality[POLICY_LEVELS_MAX], left = 1;
-	struct ctx *c;
+	double quality[POLICY_LEVELS_MAX], left;
 
-	if (!S_ISREG(node_type(n)) || node_content(n) == NODE_PLAIN ||
-	    ctx_get(st, node_ino(n), true, &c) < 0)
+	if (node_content(n) == NODE_PLAIN || ctx_load_locked(c, n) < 0 ||
+	    ctx_object_locked(c) < 0)
 		return 1;
-	if (ctx_enter(c) == 0) {
-		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0 && thin_is(c)) {
-			left = 0;
-		} else if (level_lossy(c)) {
-			grant_qualities(st, n, c->obj, quality);
-			left = quality[level_stored(c) - 1];
-			left = left < ALMOST ? left : ALMOST; /* said to be as good: not exact */
-		}
-		gate_leave(&c->gate, true);
-	}
-	ctx_idle(c);
-	ctx_put(c);
-	return left;
+	if (thin_is(c))
+		return 0;
+	if (!level_lossy(c))
+		return 1;
+	grant_qualities(c->st, n, c->obj, quality);
+	left = quality[level_stored(c) - 1];
+	return left < ALMOST ? left : ALMOST; /* said to be as good: not exact */
 }
 
-int grant_may_set(struct store *st, struct node *n, const char *name, const void *val, size_t len)
+/* The quality that xattr @name asks for with that value; 0: nothing. */
+static double asked(const struct store *st, const char *name, const void *val, size_t len)
 {
-	double want = 0, left;
+	double want = 0;
 	char text[32];
 
 	for (size_t i = 0; i < sizeof(checksums) / sizeof(checksums[0]); i++)
 		if (val && strcmp(name, checksums[i]) == 0)
 			want = 1;
-	if (strcmp(name, QUALITY) == 0) {
-		want = st->cfg.quality;
-		if (val && len < sizeof(text)) {
-			memcpy(text, val, len);
-			text[len] = 0;
-			err_ignore(units_parse_double(text, 0, 1, &want)); /* the mount's then */
-		}
+	if (strcmp(name, QUALITY) != 0)
+		return want;
+	want = st->cfg.quality;
+	if (val && len < sizeof(text)) {
+		memcpy(text, val, len);
+		text[len] = 0;
+		err_ignore(units_parse_double(text, 0, 1, &want)); /* the mount's then */
 	}
-	if (want == 0)
+	return want;
+}
+
+int grant_set_begin(struct store *st, struct node *n, const char *name, const void *val,
+		    size_t len, struct ctx **ret)
+{
+	double want = asked(st, name, val, len);
+	struct ctx *c;
+
+	*ret = NULL;
+	if (want == 0 || !S_ISREG(node_type(n)) || ctx_get(st, node_ino(n), true, &c) < 0)
 		return 0;
-	left = quality_left(st, n);
-	return want > left ? -KVFS_EGONE : 0;
+	if (ctx_enter(c) == 0) {
+		if (want <= quality_left(c, n)) {
+			*ret = c;
+			return 0;
+		}
+		gate_leave(&c->gate, true);
+		ctx_idle(c);
+		ctx_put(c);
+		return -KVFS_EGONE;
+	}
+	ctx_put(c);
+	return 0;
+}
+
+void grant_set_end(struct ctx *c)
+{
+	if (!c)
+		return;
+	gate_leave(&c->gate, true);
+	ctx_idle(c);
+	ctx_put(c);
 }

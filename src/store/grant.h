@@ -29,8 +29,10 @@ void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid);
 /* Names or settings of directories changed: what was remembered of them is void. */
 void grant_forget(struct store *st);
 /* May xattr @name of file @n be set to @val (NULL: removed)? -KVFS_EGONE when it asks for
- * bytes that the file has lost. May block. */
-WUR int grant_may_set(struct store *st, struct node *n, const char *name, const void *val,
-		      size_t len);
+ * bytes that the file has lost. Else it loses none until grant_set_end(*ret), which has to
+ * follow once it is set, or was not. May block. */
+WUR int grant_set_begin(struct store *st, struct node *n, const char *name, const void *val,
+			size_t len, struct ctx **ret);
+void grant_set_end(struct ctx *c); /* gate exclusive; NULL ok */
 
 #endif

@@ -98,21 +98,13 @@ static void account_blocks(struct store *st, uint64_t ino, const struct stat *wa
 			 ((uint64_t)now->st_blocks - (uint64_t)was->st_blocks) * 512);
 }
 
-static int change(struct store *st, struct node *n, const char *name, const void *val, size_t len,
-		  int flags, bool set)
+static int change_fd(struct store *st, struct node *n, const char *name, const void *val,
+		     size_t len, int flags, bool set)
 {
+	int fd = node_openfd(st->nodes, n, O_PATH | O_NOFOLLOW), r;
 	struct stat was, now;
 	char path[40];
-	int fd, r;
 
-	if (record_is_name(name))
-		return -EPERM;
-	if (st->read_only)
-		return -EROFS;
-	r = grant_may_set(st, n, name, val, len);
-	if (r < 0)
-		return r;
-	fd = node_openfd(st->nodes, n, O_PATH | O_NOFOLLOW);
 	if (fd < 0)
 		return fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -122,6 +114,24 @@ static int change(struct store *st, struct node *n, const char *name, const void
 	if (r == 0 && fstat(fd, &now) == 0)
 		account_blocks(st, node_ino(n), &was, &now);
 	io_close(&fd);
+	return r;
+}
+
+static int change(struct store *st, struct node *n, const char *name, const void *val, size_t len,
+		  int flags, bool set)
+{
+	struct ctx *held;
+	int r;
+
+	if (record_is_name(name))
+		return -EPERM;
+	if (st->read_only)
+		return -EROFS;
+	r = grant_set_begin(st, n, name, val, len, &held);
+	if (r < 0)
+		return r;
+	r = change_fd(st, n, name, val, len, flags, set);
+	grant_set_end(held);
 	if (r == 0)
 		attr_ctime_live(st, n);
 	return r;
