@@ -53,11 +53,23 @@ static void event_put(struct adapt *ad, const struct adapt_event *what)
 		mem_free(e);
 }
 
+/* Without a name it is left to whoever has it open, and nothing of it may move. While its
+ * name is going, it may stay yet; ctx_gone_locked() has the last word. */
+static bool nameless(struct ctx *c)
+{
+	bool yes;
+
+	lock_acquire(&c->lock);
+	yes = c->unlinked && !c->leaving;
+	lock_release(&c->lock);
+	return yes;
+}
+
 static void seen(struct ctx *c, struct node *n, enum adapt_kind kind)
 {
 	struct adapt_event e = { .kind = kind };
 
-	if (c->st->adapt && adapt_item(c, n, &e.it))
+	if (c->st->adapt && !nameless(c) && adapt_item(c, n, &e.it))
 		event_put(c->st->adapt, &e);
 }
 

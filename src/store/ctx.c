@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/adapt.h"
 #include "store/level.h"
 
 #define CTX_HASH 4096u
@@ -275,7 +276,8 @@ void ctx_gone_locked(struct ctx *c)
 	struct ctx_table *t = &c->st->ctxs;
 	bool sealing;
 
-	drop_all(c); /* nobody will open it again */
+	adapt_gone(c->st, c->ino); /* while the number is its own */
+	drop_all(c);               /* nobody will open it again */
 	ctx_lose_end(c);
 	lock_acquire(&c->lock);
 	sealing = c->sealing;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "store/adapt.h"
 #include "store/level.h"
 #include "store/store_types.h"
 #include "stress_store.h"
@@ -158,6 +159,56 @@ static void exact_is_exact(const char *path)
 	store_close(st, false);
 }
 
+static bool is_planned(struct store *st, uint64_t ino)
+{
+	struct ctx_info info = { .planned = false };
+
+	adapt_info(st, ino, false, &info);
+	return info.planned;
+}
+
+/* Five seconds at most. */
+static bool becomes_planned(struct store *st, uint64_t ino, bool yes)
+{
+	for (unsigned i = 0; i < 1000 && is_planned(st, ino) != yes; i++)
+		usleep(5000);
+	return is_planned(st, ino) == yes;
+}
+
+static struct file *open_it(struct store *st, struct node *n)
+{
+	struct caller who = { 0 };
+	struct open_reply o;
+
+	CHECK_EQ(store_openat(st, n, O_RDONLY, &who, &o), 0);
+	return o.file;
+}
+
+/* What has no name is no more of the policy's, whoever opens it through /proc or sets
+ * something on a descriptor. */
+static void without_a_name_it_is_not_planned(const char *path)
+{
+	struct store *st = open_store(path, "adaptive");
+	struct node *n = make(st, "ghost"), *other;
+	uint64_t ino = node_ino(n);
+	struct file *f, *again;
+
+	CHECK(becomes_planned(st, ino, true));
+	f = open_it(st, n);
+	CHECK_EQ(store_unlink(st, store_root(st), "ghost"), 0);
+	CHECK(becomes_planned(st, ino, false));
+	again = open_it(st, n);
+	store_settings_changed(st, n);
+	other = make(st, "other"); /* the queue keeps the order */
+	CHECK(becomes_planned(st, node_ino(other), true));
+	CHECK(!is_planned(st, ino));
+	store_release(again);
+	store_release(f);
+	store_forget(st, n, 1);
+	store_forget(st, other, 1);
+	store_close(st, false);
+}
+
 int main(void)
 {
 	char *dir = test_tmpdir_create(), path[512];
@@ -166,6 +217,7 @@ int main(void)
 	snprintf(path, sizeof(path), "%s/store", dir);
 	pins_hold_of_what_is_not_in_memory(path);
 	exact_is_exact(path);
+	without_a_name_it_is_not_planned(path);
 	test_tmpdir_remove(dir);
 	return 0;
 }
