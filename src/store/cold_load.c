@@ -8,6 +8,8 @@
 
 #define COLD_TURN 64u     /* every so many loads the slower way is tried */
 #define COLD_LOOKS 2u     /* before that: one alone may have had to wait */
+#define COLD_DOUBT 8u     /* copies come that often until so many were seen: the first ones after a
+			   * mount wait for the kernel to find pages for them */
 #define COLD_FASTER 0.5   /* of a new figure that is better, in the average */
 #define COLD_SLOWER 0.125 /* of one that is worse */
 #define COLD_CHANGE 0.6   /* a figure that far from the average ... */
@@ -47,7 +49,7 @@ enum load_way cold_choose(struct cold_loads *l, unsigned layers)
 	} else {
 		bool copy = c->Bps[LOAD_COPY] * COLD_CLEAR > c->Bps[LOAD_STREAM];
 
-		if (c->turns % COLD_TURN == 0)
+		if (c->turns % (!copy && c->seen[LOAD_COPY] < COLD_DOUBT ? COLD_DOUBT : COLD_TURN) == 0)
 			copy = !copy;
 		way = copy ? LOAD_COPY : LOAD_STREAM;
 	}
@@ -65,7 +67,7 @@ void cold_note(struct cold_loads *l, unsigned layers, enum load_way way, uint64_
 	lock_acquire(&l->lock);
 	c = class_of(l, layers);
 	old = c->Bps[way];
-	c->seen[way] += c->seen[way] < COLD_LOOKS;
+	c->seen[way] += c->seen[way] < COLD_DOUBT;
 	c->off[way] = old > 0 && (now < old * COLD_CHANGE || now > old / COLD_CHANGE)
 			      ? c->off[way] + 1
 			      : 0;

@@ -27,7 +27,7 @@ enum load_way { LOAD_STREAM, LOAD_COPY, LOAD_WAYS };
 /* Of files of which so many layers are read. */
 struct cold_class {
 	double Bps[LOAD_WAYS];  /* 0: not known */
-	unsigned seen[LOAD_WAYS]; /* loads, up to what a first look takes */
+	unsigned seen[LOAD_WAYS]; /* loads, as far as they matter */
 	unsigned off[LOAD_WAYS]; /* in a row that were far from the figure */
 	unsigned turns;         /* decisions so far */
 };
