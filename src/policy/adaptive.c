@@ -394,6 +394,11 @@ bool adaptive_get(const struct adaptive *a, uint64_t id, uint64_t now_ns, struct
 	return true;
 }
 
+uint64_t adaptive_nth(const struct adaptive *a, uint32_t i)
+{
+	return i < a->n ? a->e[i].it.id : 0;
+}
+
 void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret)
 {
 	const double per_mib = (1u << 20) / (double)COST_PAGE_BYTES;

@@ -130,6 +130,9 @@ WUR int adaptive_replan(struct adaptive *a, uint64_t now_ns, struct adaptive_mov
 
 /* A copy of what is known of @id, its heat at @now_ns. False: unknown. */
 bool adaptive_get(const struct adaptive *a, uint64_t id, uint64_t now_ns, struct cost_item *ret);
+/* The id of the @i-th of adaptive_stats().contexts, in no order; 0: there are not so many. What
+ * goes leaves its place to the last one. */
+uint64_t adaptive_nth(const struct adaptive *a, uint32_t i);
 const struct cost_model *adaptive_model(const struct adaptive *a); /* borrowed */
 
 struct adaptive_stats {

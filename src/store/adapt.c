@@ -42,7 +42,7 @@ static void event_put(struct adapt *ad, const struct adapt_event *what)
 	lock_acquire(&ad->q_lock);
 	full = !e || ad->n_queue >= QUEUE_MAX || ad->stop;
 	if (full) {
-		ad->walk = true; /* finds what was lost */
+		ad->walk = ad->lost = true; /* finds what was lost */
 	} else {
 		list_add_tail(&ad->queue, &e->link);
 		ad->n_queue++;
@@ -466,7 +466,7 @@ static void *adapt_thread(void *arg)
 	bool go = true;
 
 	while (go) {
-		go = wait_events(ad, &events, ad->n_ino > 0);
+		go = wait_events(ad, &events, adapt_walking(ad));
 		events_run(ad, &events, &m, go);
 		if (!go)
 			break;
@@ -475,7 +475,7 @@ static void *adapt_thread(void *arg)
 			continue;
 		refresh(ad);
 		ad->changed |= atomic_exchange(&ad->again, false);
-		if (ad->changed && ad->n_ino == 0 && clock_mono_ns() >= ad->plan_ns)
+		if (ad->changed && !adapt_walking(ad) && clock_mono_ns() >= ad->plan_ns)
 			plan(ad, &m);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;
 	}

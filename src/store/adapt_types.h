@@ -31,12 +31,16 @@ struct adapt {
 	struct list queue;               /* q_lock */
 	unsigned n_queue GUARDED;        /* q_lock */
 	bool stop GUARDED, limits GUARDED, walk GUARDED; /* q_lock */
+	bool lost GUARDED;               /* q_lock: something that was told */
 	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
 
 	/* the thread's own */
 	struct adaptive_move *moves; /* owned */
 	uint64_t *ino; /* of contexts still to be loaded; owned */
 	size_t n_ino;
+	bool walking;
+	bool check;       /* something was lost before this walk */
+	uint32_t n_check; /* of the table's contexts, still to be asked whether they are there */
 	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */
 	bool changed;              /* since the last plan */
 	_Atomic bool again;        /* a move could not begin */
@@ -52,7 +56,8 @@ uint32_t adapt_replica_pages_locked(struct ctx *c) REQUIRES(&c->lock);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
 void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);
-/* adapt_walk.c. The next few contexts; the thread's own. */
+/* adapt_walk.c; the thread's own. The next few contexts; is there more to do? */
 void adapt_walk_step(struct adapt *ad);
+bool adapt_walking(const struct adapt *ad);
 
 #endif

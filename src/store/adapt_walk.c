@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the policy has to be told of contexts that nobody opens: all of them once after the
- * mount, some at a time, and those whose settings changed.
+ * mount, some at a time, and those whose settings changed. After something that it was told
+ * was lost it is asked, too, whether what it knows is still there.
  */
+#include <errno.h>
+
 #include "base/mem.h"
 #include "store/adapt_types.h"
 #include "store/level.h"
@@ -37,24 +40,89 @@ static void look_at(struct store *st, uint64_t ino)
 	node_forget(st->nodes, n, 1);
 }
 
+/* What was sealed a moment ago the index may not know yet. */
+static bool is_there(struct store *st, uint64_t ino)
+{
+	struct meta_rec rec;
+	int r = meta_get(st->meta, ino, &rec);
+	struct ctx *c;
+	bool yes;
+
+	if (r == 0 ? (rec.flags & META_SEALED) != 0 : r != -ENOENT)
+		return true;
+	if (ctx_get(st, ino, false, &c) < 0)
+		return false;
+	lock_acquire(&c->lock);
+	yes = !c->unlinked && c->state != CTX_PLAIN;
+	lock_release(&c->lock);
+	ctx_put(c);
+	return yes;
+}
+
+/* From the last one on, because what goes leaves its place to one that was asked. */
+static void check_step(struct adapt *ad)
+{
+	uint64_t id[WALK_STEP];
+	unsigned n = 0;
+
+	lock_acquire(&ad->lock);
+	while (n < WALK_STEP && ad->n_check > 0)
+		id[n++] = adaptive_nth(ad->a, --ad->n_check);
+	lock_release(&ad->lock);
+	for (unsigned i = 0; i < n; i++) {
+		if (id[i] == 0 || is_there(ad->st, id[i]))
+			continue;
+		lock_acquire(&ad->lock);
+		adaptive_gone(ad->a, id[i]);
+		lock_release(&ad->lock);
+		ad->changed = true;
+	}
+}
+
+static void walk_begin(struct adapt *ad)
+{
+	lock_acquire(&ad->q_lock);
+	ad->walking = ad->walk;
+	ad->check = ad->lost;
+	ad->walk = ad->lost = false;
+	lock_release(&ad->q_lock);
+	if (ad->walking)
+		ad->n_ino = info_inodes(ad->st, &ad->ino);
+}
+
+static void walk_end(struct adapt *ad)
+{
+	struct adaptive_stats s;
+
+	mem_free(ad->ino);
+	ad->ino = NULL;
+	ad->walking = false;
+	if (!ad->check)
+		return;
+	/* from the next step on: what was queued before this one's end is applied then */
+	lock_acquire(&ad->lock);
+	adaptive_stats(ad->a, &s);
+	lock_release(&ad->lock);
+	ad->n_check = s.contexts;
+}
+
+bool adapt_walking(const struct adapt *ad)
+{
+	return ad->walking || ad->n_check > 0;
+}
+
 void adapt_walk_step(struct adapt *ad)
 {
-	bool begin;
-
-	if (ad->n_ino == 0) {
-		lock_acquire(&ad->q_lock);
-		begin = ad->walk;
-		ad->walk = false;
-		lock_release(&ad->q_lock);
-		mem_free(ad->ino);
-		ad->ino = NULL;
-		if (begin)
-			ad->n_ino = info_inodes(ad->st, &ad->ino);
-	}
+	if (ad->n_check > 0)
+		check_step(ad);
+	else if (!ad->walking)
+		walk_begin(ad);
 	for (unsigned i = 0; i < WALK_STEP && ad->n_ino > 0; i++) {
 		look_at(ad->st, ad->ino[--ad->n_ino]);
 		ad->changed = true;
 	}
+	if (ad->walking && ad->n_ino == 0)
+		walk_end(ad);
 }
 
 static bool settings_of(struct store *st, struct node *n)

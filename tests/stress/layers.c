@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "store/adapt.h"
+#include "store/adapt_types.h"
 #include "store/level.h"
 #include "store/store_types.h"
 #include "stress_store.h"
@@ -209,6 +209,27 @@ static void without_a_name_it_is_not_planned(const char *path)
 	store_close(st, false);
 }
 
+/* As when the queue is full: the thread empties it a second later at the latest. */
+static void what_was_lost_is_found(const char *path)
+{
+	struct store *st = open_store(path, "adaptive");
+	struct node *n = make(st, "lost");
+	uint64_t ino = node_ino(n);
+
+	CHECK(becomes_planned(st, ino, true));
+	lock_acquire(&st->adapt->q_lock);
+	st->adapt->n_queue = 1u << 30;
+	lock_release(&st->adapt->q_lock);
+	CHECK_EQ(store_unlink(st, store_root(st), "lost"), 0);
+	store_forget(st, n, 1);
+	CHECK(becomes_planned(st, ino, false));
+	n = make(st, "other");
+	CHECK(becomes_planned(st, node_ino(n), true));
+	store_forget(st, n, 1);
+	CHECK_EQ(store_unlink(st, store_root(st), "other"), 0);
+	store_close(st, false);
+}
+
 int main(void)
 {
 	char *dir = test_tmpdir_create(), path[512];
@@ -218,6 +239,7 @@ int main(void)
 	pins_hold_of_what_is_not_in_memory(path);
 	exact_is_exact(path);
 	without_a_name_it_is_not_planned(path);
+	what_was_lost_is_found(path);
 	test_tmpdir_remove(dir);
 	return 0;
 }
