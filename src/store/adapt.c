@@ -475,7 +475,8 @@ static void *adapt_thread(void *arg)
 			continue;
 		refresh(ad);
 		ad->changed |= atomic_exchange(&ad->again, false);
-		if (ad->changed && !adapt_walking(ad) && clock_mono_ns() >= ad->plan_ns)
+		/* nothing is given up for what is not yet known; later walks change little */
+		if (ad->changed && ad->walked && clock_mono_ns() >= ad->plan_ns)
 			plan(ad, &m);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;
 	}

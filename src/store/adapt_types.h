@@ -38,7 +38,8 @@ struct adapt {
 	struct adaptive_move *moves; /* owned */
 	uint64_t *ino; /* of contexts still to be loaded; owned */
 	size_t n_ino;
-	bool walking;
+	bool walking, walked;            /* now; once at all */
+	uint64_t walk_begun_ns, walk_ns; /* CLOCK_MONOTONIC: the next one not before */
 	bool check;       /* something was lost before this walk */
 	uint32_t n_check; /* of the table's contexts, still to be asked whether they are there */
 	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "store/adapt_types.h"
 #include "store/level.h"
@@ -81,6 +82,9 @@ static void check_step(struct adapt *ad)
 
 static void walk_begin(struct adapt *ad)
 {
+	ad->walk_begun_ns = clock_mono_ns();
+	if (ad->walk_begun_ns < ad->walk_ns)
+		return;
 	lock_acquire(&ad->q_lock);
 	ad->walking = ad->walk;
 	ad->check = ad->lost;
@@ -97,6 +101,9 @@ static void walk_end(struct adapt *ad)
 	mem_free(ad->ino);
 	ad->ino = NULL;
 	ad->walking = false;
+	ad->walked = true;
+	/* whoever sets something on a directory again and again has half of the thread at most */
+	ad->walk_ns = 2 * clock_mono_ns() - ad->walk_begun_ns;
 	if (!ad->check)
 		return;
 	/* from the next step on: what was queued before this one's end is applied then */
