@@ -25,6 +25,7 @@
 #define PLACE_REPEATS_MAX 30u
 #define PLACE_READERS_MAX 16u
 #define PLACE_SUITES 3u
+#define PLACE_SECONDS_MAX 60u
 
 struct place_list {
 	double v[PLACE_LIST_MAX];
@@ -145,6 +146,8 @@ struct place_result {
 	double hit, gone;                    /* shares of the requests */
 	double quality, agree;
 	double control_Bps[2];               /* before and after */
+	float second_MB[PLACE_SECONDS_MAX];  /* that the daemon read of the device, throttled */
+	unsigned seconds;                    /* whole ones, the first of the load */
 	bool valid;
 };
 

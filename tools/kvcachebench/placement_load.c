@@ -48,7 +48,9 @@ struct load {
 	struct request *req; /* owned */
 	unsigned n;
 	uint64_t start_ns;
-	double hits; /* of the last phase */
+	double hits; /* of the last phase; and what the daemon read in it by seconds */
+	float second_MB[PLACE_SECONDS_MAX];
+	unsigned seconds;
 	struct lock lock;
 	unsigned next GUARDED;
 	int err GUARDED;
@@ -255,9 +257,20 @@ static void stop(struct load *ld, int r)
 	lock_release(&ld->lock);
 }
 
+static void count_second(struct load *ld, uint64_t *last)
+{
+	uint64_t now = rig_throttle_bytes(ld->g);
+
+	ld->second_MB[ld->seconds++] = (float)((double)(now - *last) * 1e-6);
+	*last = now;
+}
+
 /* Signals are held back in all threads: somebody has to look. */
 static void watch(struct load *ld)
 {
+	uint64_t bytes = rig_throttle_bytes(ld->g);
+
+	ld->seconds = 0;
 	for (;;) {
 		unsigned at;
 
@@ -269,6 +282,9 @@ static void watch(struct load *ld)
 		if (rig_interrupted(ld->g))
 			stop(ld, -EINTR);
 		rig_say("%s: request %u of %u", ld->l->sys->name, at, ld->n);
+		if (ld->g->throttle.on && ld->seconds < PLACE_SECONDS_MAX &&
+		    clock_mono_ns() - ld->start_ns >= (ld->seconds + 1) * NSEC_PER_SEC)
+			count_second(ld, &bytes);
 		usleep(100000);
 	}
 }
@@ -337,6 +353,8 @@ static int summarise(const struct load *ld, struct place_result *ret)
 		worth_add(&w[c->suite], c, q->form);
 	}
 	ret->hit = ld->hits / n;
+	memcpy(ret->second_MB, ld->second_MB, sizeof(ret->second_MB));
+	ret->seconds = ld->seconds;
 	qsort(v, n, sizeof(*v), by_value);
 	ret->p50_s = percentile(v, n, 0.5);
 	ret->p99_s = percentile(v, n, 0.99);

@@ -108,6 +108,8 @@ void rig_drop_names(void);
 void rig_throttle_init(struct rig *g);
 /* Reads of base's device in bytes per second; 0 unlimited. False: cannot. */
 bool rig_throttle_set(struct rig *g, uint64_t bytes_per_second);
+/* What the group has read of that device so far. */
+uint64_t rig_throttle_bytes(struct rig *g);
 /* Leaves the group, or joins it again: programs started within stay in it. */
 void rig_throttle_member(struct rig *g, bool in);
 void rig_throttle_fini(struct rig *g);

@@ -126,6 +126,24 @@ bool rig_throttle_set(struct rig *g, uint64_t bytes_per_second)
 	return put(g->throttle.group, "blkio.throttle.read_bps_device", text);
 }
 
+uint64_t rig_throttle_bytes(struct rig *g)
+{
+	char path[RIG_PATH + 64], line[128], dev[64];
+	unsigned long long v, bytes = 0;
+	FILE *f;
+
+	if (!g->throttle.on)
+		return 0;
+	snprintf(path, sizeof(path), "%s/blkio.throttle.io_service_bytes", g->throttle.group);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s Read %llu", dev, &v) == 2 && strcmp(dev, g->throttle.device) == 0)
+			bytes = v;
+	if (f)
+		fclose(f);
+	return bytes;
+}
+
 void rig_throttle_member(struct rig *g, bool in)
 {
 	char pid[32];
