@@ -415,8 +415,7 @@ bool adaptive_hit(struct adaptive *a, uint64_t id, uint64_t now_ns, struct adapt
 	it = &a->e[slot].it;
 	it->flags &= (uint8_t)~COST_HAND;
 	it->heat = heat_hit(it->heat, it->heat_ns, now_ns, a->cfg.half_ns);
-	if (now_ns > it->heat_ns)
-		it->heat_ns = now_ns;
+	it->heat_ns = now_ns; /* also after the clock went back, or it would not decay */
 	adaptive_rekey(a, slot);
 	adaptive_tick(a, now_ns);
 	improve(a, slot, now_ns, m);

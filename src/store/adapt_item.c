@@ -2,6 +2,7 @@
 /* From a context to what the policy knows of it. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/units.h"
 #include "store/adapt_types.h"
 #include "store/grant.h"
@@ -118,9 +119,11 @@ static float recompute_of(struct ctx *c, struct node *n)
 
 static void put_use(struct ctx *c, struct cost_item *it)
 {
+	uint64_t now = clock_real_ns();
+
 	lock_acquire(&c->lock);
 	it->heat = c->heat;
-	it->heat_ns = c->heat_ns;
+	it->heat_ns = index_when(c->st, c->heat_ns, now); /* the clock may have gone back */
 	if (c->opens > 0)
 		it->flags |= COST_BUSY;
 	if (c->pinned || c->damaged || c->unlinked)

@@ -98,8 +98,10 @@ static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
 {
 	struct pick *p = arg;
 	struct cand c = { .ino = ino, .bytes = r->stored_bytes };
-	struct policy_item item = { .last_ns = r->last_ns, .heat = r->heat,
-				    .heat_ns = r->heat_ns, .stored_bytes = r->stored_bytes,
+	struct policy_item item = { .last_ns = index_when(p->st, r->last_ns, p->now),
+				    .heat = r->heat,
+				    .heat_ns = index_when(p->st, r->heat_ns, p->now),
+				    .stored_bytes = r->stored_bytes,
 				    .logical_bytes = r->logical_bytes, .now_ns = p->now };
 	bool pinned = (r->flags & META_PINNED) != 0;
 

@@ -39,6 +39,13 @@ static void get(struct store *st, uint64_t ino, struct meta_rec *rec)
 		memset(rec, 0, sizeof(*rec));
 }
 
+uint64_t index_when(const struct store *st, uint64_t ns, uint64_t now_ns)
+{
+	if (ns <= now_ns)
+		return ns;
+	return st->begun_ns < now_ns ? st->begun_ns : now_ns;
+}
+
 static void merge_heat(struct ctx *c, struct meta_rec *rec)
 {
 	lock_acquire(&c->lock);
@@ -47,7 +54,7 @@ static void merge_heat(struct ctx *c, struct meta_rec *rec)
 	if (c->heat_ns) {
 		rec->heat = c->heat;
 		rec->heat_ns = c->heat_ns;
-		if (rec->last_ns < c->heat_ns)
+		if (index_when(c->st, rec->last_ns, clock_real_ns()) < c->heat_ns)
 			rec->last_ns = c->heat_ns;
 	}
 	if (c->loaded) /* else it does not know what was set before */

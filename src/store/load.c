@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "store/level.h"
@@ -103,7 +104,7 @@ static void load_flags(struct ctx *c, uint64_t bytes)
 	c->damaged |= (flags & META_DAMAGED) != 0;
 	if (known && c->heat_ns == 0) {
 		c->heat = rec.heat;
-		c->heat_ns = rec.heat_ns;
+		c->heat_ns = index_when(c->st, rec.heat_ns, clock_real_ns());
 	}
 	lock_release(&c->lock);
 }

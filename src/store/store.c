@@ -111,6 +111,7 @@ static int copy_config(struct store *st, const struct store_config *cfg)
 {
 	st->cfg = *cfg;
 	st->log = cfg->log;
+	st->begun_ns = clock_real_ns();
 	st->read_only = cfg->read_only;
 	st->cfg.path = mem_strdup(cfg->path);
 	st->policy = policy_by_name(cfg->policy ? cfg->policy : "lru");

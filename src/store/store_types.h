@@ -110,6 +110,7 @@ struct store {
 	bool read_only, privileged;
 	bool fresh;             /* made by this mount */
 	bool clean;             /* the index was trustworthy at open */
+	uint64_t begun_ns;      /* CLOCK_REALTIME at open */
 	enum fs_type fs_type;
 	bool ordered;           /* its metadata become durable in the order of the changes */
 	const char *xattr;      /* the record's name */
@@ -457,6 +458,9 @@ void index_put_dir(struct store *st, struct node *n);
 void index_moved(struct store *st, struct node *n);
 void index_del(struct store *st, uint64_t ino);
 void index_heat(struct ctx *c);
+/* A time that was kept, at @now_ns (both CLOCK_REALTIME). One that is still to come, from
+ * when the clock was wrong, is that of the mount: else it would stay the newest of all. */
+uint64_t index_when(const struct store *st, uint64_t ns, uint64_t now_ns);
 /* The file occupies @bytes now, nothing else of it changed. */
 void index_occupies(struct store *st, uint64_t ino, uint64_t bytes);
 void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on);

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "store/adapt_types.h"
+#include "store/evict.h"
 #include "store/level.h"
 #include "store/store_types.h"
 #include "stress_store.h"
@@ -230,6 +231,43 @@ static void what_was_lost_is_found(const char *path)
 	store_close(st, false);
 }
 
+/* What was used when the clock was years ahead is not the newest for years. */
+static void times_to_come_count_as_the_mount(const char *path)
+{
+	struct store *st = open_store(path, "lru");
+	struct node *old = make(st, "old"), *fresh;
+	uint64_t ino = node_ino(old);
+	struct meta_rec rec;
+	struct ctx_info info;
+	struct ctx *c;
+	struct stat sb;
+
+	CHECK_EQ(meta_get(st->meta, ino, &rec), 0);
+	rec.last_ns = rec.heat_ns = clock_real_ns() + (1ull << 58);
+	rec.heat = 1;
+	CHECK_EQ(meta_put(st->meta, ino, &rec), 0);
+	store_forget(st, old, 1);
+	store_close(st, false);
+	st = open_store(path, "lru");
+	CHECK_EQ(store_lookup(st, store_root(st), "old", &old, &sb), 0);
+	CHECK_EQ(ctx_get(st, ino, true, &c), 0);
+	CHECK_EQ(store_info(st, old, &info), 0);
+	lock_acquire(&c->lock);
+	CHECK(c->heat == 1 && c->heat_ns <= clock_real_ns());
+	lock_release(&c->lock);
+	ctx_put(c);
+	fresh = make(st, "fresh");
+	lock_acquire(&st->evict_lock);
+	CHECK(evict_for(st, space_free(st) + 1, 0, false));
+	lock_release(&st->evict_lock);
+	store_forget(st, old, 1);
+	store_forget(st, fresh, 1);
+	CHECK_EQ(store_lookup(st, store_root(st), "old", &old, &sb), -ENOENT);
+	CHECK_EQ(store_lookup(st, store_root(st), "fresh", &fresh, &sb), 0);
+	store_forget(st, fresh, 1);
+	store_close(st, false);
+}
+
 int main(void)
 {
 	char *dir = test_tmpdir_create(), path[512];
@@ -240,6 +278,8 @@ int main(void)
 	exact_is_exact(path);
 	without_a_name_it_is_not_planned(path);
 	what_was_lost_is_found(path);
+	snprintf(path, sizeof(path), "%s/times", dir);
+	times_to_come_count_as_the_mount(path);
 	test_tmpdir_remove(dir);
 	return 0;
 }

@@ -658,6 +658,20 @@ Test(policy_adaptive, explained_after_it_was_removed)
 	rig_destroy(g);
 }
 
+Test(policy_adaptive, heat_decays_after_the_clock_went_back)
+{
+	struct rig *g = rig_create(2000, 100000, 0.1, false);
+	struct cost_item it;
+
+	g->now_ns += 1000 * HOUR;
+	simple_add(g, 1, 7, 1, 0);
+	g->now_ns -= 1000 * HOUR;
+	cr_assert(adaptive_hit(g->a, 1, g->now_ns, &g->m));
+	cr_assert(adaptive_get(g->a, 1, g->now_ns + HOUR, &it));
+	cr_assert_float_eq(it.heat, 4, 1e-6);
+	rig_destroy(g);
+}
+
 static int live_once(void *arg)
 {
 	static struct adaptive_move v[64];
