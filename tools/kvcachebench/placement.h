@@ -223,8 +223,8 @@ struct place_bound {
 struct place_rates {
 	double ssd_Bps[2]; /* [throttled] */
 	double dram_latency_s, copy_Bps;
-	double decode_Bps[PLACE_FORMS_MAX]; /* by level */
-	double base_ratio; /* layer 0 in memory by that on SSD */
+	double decode_Bps[PLACE_FORMS_MAX]; /* by form; exact: of all layers, where there are some */
+	double base_ratio; /* layer 0 in memory by that on SSD; of what has none, all of it */
 };
 /* All but the device's. */
 WUR int place_rates_measure(struct rig *g, const struct place_set *s, struct place_rates *ret);

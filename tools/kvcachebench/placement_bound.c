@@ -38,12 +38,29 @@ static double best_load(const char *path, void *buf, size_t len)
 	return best;
 }
 
+/* Forms in the order of levels; the last one is exact. */
+static unsigned level_forms(const struct place_set *s, unsigned form[COST_LEVELS_MAX])
+{
+	char label[32];
+	unsigned n = 0;
+
+	for (unsigned k = 0; k + 1 < COST_LEVELS_MAX; k++) {
+		snprintf(label, sizeof(label), "level:%u", k);
+		for (unsigned f = 0; f < s->n_forms; f++)
+			if (s->form[f].known && strcmp(s->form[f].label, label) == 0)
+				form[n++] = f;
+	}
+	form[n++] = 0;
+	return n;
+}
+
 /* One context alone: from memory by decoding, then from a decoded copy. */
-static int rates_at(struct rig *g, const struct place_set *s, const char *options, unsigned level,
+static int rates_at(struct rig *g, const struct place_set *s, const char *options, unsigned form,
 		    struct rig_mount *m, void *buf, struct place_rates *ret)
 {
+	unsigned ladder[COST_LEVELS_MAX];
 	char path[RIG_PATH + 64], text[32];
-	double replica, stored = (double)s->c[0].view[level].stored, t;
+	double replica, stored = (double)s->c[0].view[form].stored, t;
 	int r = rig_mount_start(g, m, "rates", options);
 
 	snprintf(path, sizeof(path), "%s/%s", m->mnt, s->c[0].name);
@@ -63,10 +80,11 @@ static int rates_at(struct rig *g, const struct place_set *s, const char *option
 	if (r < 0)
 		return r;
 	rig_ask(path, "replica_bytes", text, sizeof(text));
-	if (level == 0 && stored > 0 && sscanf(text, "%lf", &replica) == 1 && replica > 0)
+	(void)level_forms(s, ladder); /* the first one is layer 0 alone, where there are layers */
+	if (form == ladder[0] && stored > 0 && sscanf(text, "%lf", &replica) == 1 && replica > 0)
 		ret->base_ratio = replica / stored;
 	t = load_file(path, LOAD_READ, buf, s->c[0].bytes);
-	ret->decode_Bps[level] = t > 0 ? (double)s->c[0].bytes / t : 0;
+	ret->decode_Bps[form] = t > 0 ? (double)s->c[0].bytes / t : 0;
 	if (rig_steer(path, "move", "copy") == 0) {
 		t = best_load(path, buf, s->c[0].bytes);
 		ret->copy_Bps = t > 0 ? (double)s->c[0].bytes / t : 0;
@@ -78,11 +96,12 @@ int place_rates_measure(struct rig *g, const struct place_set *s, struct place_r
 {
 	struct rig_mount m = { .pid = 0 };
 	void *buf = load_buffer(s->max_bytes);
+	unsigned ladder[COST_LEVELS_MAX];
 	char label[32], options[64];
 	int r = buf ? 0 : -ENOMEM;
 
 	*ret = (struct place_rates){ .base_ratio = 1 };
-	/* from the lowest level up to exact, which is form 0 here */
+	/* exact, which is form 0, of what has all layers: that is the top of the ladder */
 	for (unsigned f = 0; f < s->n_forms && r == 0; f++) {
 		unsigned level = 0;
 
@@ -92,7 +111,8 @@ int place_rates_measure(struct rig *g, const struct place_set *s, struct place_r
 		if (f)
 			snprintf(options, sizeof(options), "quality=0,policy=fixed:%u", level);
 		else
-			snprintf(options, sizeof(options), "policy=lru");
+			snprintf(options, sizeof(options), "policy=lru%s",
+				 level_forms(s, ladder) > 1 ? ",quality=0" : "");
 		rig_say("rates: %s", label);
 		r = rates_at(g, s, options, f, &m, buf, ret);
 		rig_remove_tree(m.store);
@@ -103,22 +123,6 @@ int place_rates_measure(struct rig *g, const struct place_set *s, struct place_r
 }
 
 /* ---- the problem --------------------------------------------------------------------- */
-
-/* Forms in the order of levels; the last one is exact. */
-static unsigned level_forms(const struct place_set *s, unsigned form[COST_LEVELS_MAX])
-{
-	char label[32];
-	unsigned n = 0;
-
-	for (unsigned k = 0; k + 1 < COST_LEVELS_MAX; k++) {
-		snprintf(label, sizeof(label), "level:%u", k);
-		for (unsigned f = 0; f < s->n_forms; f++)
-			if (s->form[f].known && strcmp(s->form[f].label, label) == 0)
-				form[n++] = f;
-	}
-	form[n++] = 0;
-	return n;
-}
 
 /* Score of a suite at a form beside exact. */
 static double suite_quality(const struct place_set *s, unsigned suite, unsigned form)
