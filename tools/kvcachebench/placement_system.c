@@ -31,7 +31,8 @@ static const struct place_system table[] = {
 	  .level = "1", .form = "level:1", .fixed = true },
 	{ .name = "level:0", .family = "fixed level + LRU", .options = "policy=lru,quality=0",
 	  .level = "0", .form = "level:0", .fixed = true },
-	{ .name = "tiers", .family = "exact on SSD, 4 bits in DRAM",
+	/* no policy serves misses at another level than hits */
+	{ .name = "read:1", .family = "all on SSD, read at 1",
 	  .options = "policy=fixed:1,quality=0", .form = "level:1", .fixed = true },
 	{ .name = "window:0.5", .family = "sinks + window + LRU",
 	  .options = "policy=lru,quality=0", .level = "drop:window:0.5",
