@@ -168,10 +168,10 @@ static bool is_planned(struct store *st, uint64_t ino)
 	return info.planned;
 }
 
-/* Five seconds at most. */
+/* Twenty seconds at most. */
 static bool becomes_planned(struct store *st, uint64_t ino, bool yes)
 {
-	for (unsigned i = 0; i < 1000 && is_planned(st, ino) != yes; i++)
+	for (unsigned i = 0; i < 4000 && is_planned(st, ino) != yes; i++)
 		usleep(5000);
 	return is_planned(st, ino) == yes;
 }
