@@ -63,6 +63,14 @@ static double seconds_at(const struct sim *s)
 	return (double)(s->now_ns - s->start_ns) / 1e9;
 }
 
+/* However long it takes. */
+static uint64_t time_at(const struct sim *s, double seconds)
+{
+	double left = (double)(UINT64_MAX - s->start_ns) * 0.5;
+
+	return s->start_ns + (uint64_t)fmin(seconds * 1e9, left);
+}
+
 /* Moves use the device when reads leave it. */
 static void place(struct sim *s, struct sim_ctx *x, const struct cost_place *to)
 {
@@ -81,7 +89,7 @@ static void place(struct sim *s, struct sim_ctx *x, const struct cost_place *to)
 		s->moves_free_s = from + took;
 		s->busy_s += took;
 		x->next = *to;
-		x->due_ns = s->start_ns + (uint64_t)((from + took) * 1e9) + 1;
+		x->due_ns = time_at(s, from + took) + 1;
 		/* what both have stays meanwhile */
 		x->it.now.stored = to->stored;
 		if (x->it.now.dram > to->dram || x->it.now.packing != to->packing)

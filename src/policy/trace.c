@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "policy/policy.h"
 
 #define NS 1000000000ull
 
@@ -182,6 +183,24 @@ static int get_flag(const char *s, uint8_t bit, uint8_t *flags)
 	return r;
 }
 
+/* Traces come from anywhere: what is computed from them is to stay within its types. */
+#define BYTES_MAX (1ull << 53)
+#define RATE_MIN 1e3 /* bytes a second; 0 is not known */
+
+static int get_bytes(const char *s, uint64_t *ret)
+{
+	int r = units_parse_u64(s, 0, UINT64_MAX, ret);
+
+	if (r == 0 && *ret > BYTES_MAX)
+		*ret = BYTES_MAX;
+	return r;
+}
+
+static double rate_of(double Bps)
+{
+	return Bps > 0 && Bps < RATE_MIN ? RATE_MIN : Bps;
+}
+
 static int get_pages(const char *s, uint32_t *ret)
 {
 	uint64_t v;
@@ -257,7 +276,7 @@ static int rec_key(struct trace_rec *r, struct parsed *ps, const char *k, char *
 		return units_parse_u64(v, 0, UINT64_MAX, &r->it.id);
 	}
 	if (strcmp(k, "size") == 0)
-		return units_parse_u64(v, 0, INT64_MAX, &r->bytes);
+		return get_bytes(v, &r->bytes);
 	if (strcmp(k, "read") == 0)
 		return units_parse_u64(v, 0, INT64_MAX, &r->read_bytes);
 	if (strcmp(k, "delay") == 0)
@@ -292,10 +311,11 @@ static int rates_key(struct cost_rates *r, char *k, char *v)
 	if (get_name(classes, k, &c) < 0 || get_name(paths, p + 1, &path) < 0 ||
 	    get_name(packings, q + 1, &pack) < 0)
 		return 0;
-	return get_list(v, COST_LEVELS_MAX, 1e18, r->decode_Bps[c][path][pack]) ==
-			       (int)COST_LEVELS_MAX
-		       ? 0
-		       : -EINVAL;
+	if (get_list(v, COST_LEVELS_MAX, 1e18, r->decode_Bps[c][path][pack]) != (int)COST_LEVELS_MAX)
+		return -EINVAL;
+	for (unsigned l = 0; l < COST_LEVELS_MAX; l++)
+		r->decode_Bps[c][path][pack][l] = rate_of(r->decode_Bps[c][path][pack][l]);
+	return 0;
 }
 
 /* Both of "Bps,latency". */
@@ -303,9 +323,9 @@ static int get_pair(char *v, double *a, double *b)
 {
 	double list[2];
 
-	if (get_list(v, 2, 1e18, list) != 2)
+	if (get_list(v, 2, 1e18, list) != 2 || list[1] > 1e9)
 		return -EINVAL;
-	*a = list[0];
+	*a = rate_of(list[0]);
 	*b = list[1];
 	return 0;
 }
@@ -317,17 +337,17 @@ static int state_key(struct trace_state *s, char *k, char *v)
 	int e;
 
 	if (strcmp(k, "policy") == 0) {
-		if (strlen(v) >= sizeof(s->policy))
-			return -EINVAL;
+		if (strlen(v) >= sizeof(s->policy) || !policy_by_name(v))
+			return -EINVAL; /* it is shown */
 		strcpy(s->policy, v);
 		return 0;
 	}
 	if (strcmp(k, "dram") == 0)
-		return units_parse_u64(v, 0, UINT64_MAX, &s->dram_bytes);
+		return get_bytes(v, &s->dram_bytes);
 	if (strcmp(k, "room") == 0)
-		return units_parse_u64(v, 0, UINT64_MAX, &s->room_bytes);
+		return get_bytes(v, &s->room_bytes);
 	if (strcmp(k, "ssd") == 0)
-		return units_parse_u64(v, 0, UINT64_MAX, &s->ssd_bytes);
+		return get_bytes(v, &s->ssd_bytes);
 	if (strcmp(k, "alpha") == 0)
 		return units_parse_double(v, 0, 1e9, &s->params.alpha_s);
 	if (strcmp(k, "evict") == 0) {
@@ -346,8 +366,11 @@ static int state_key(struct trace_state *s, char *k, char *v)
 		return get_pair(v, &r->copy_Bps, &r->copy_latency_s);
 	if (strcmp(k, "memory") == 0)
 		return units_parse_double(v, 0, 1e9, &r->dram_latency_s);
-	if (strcmp(k, "recode") == 0)
-		return units_parse_double(v, 0, 1e18, &r->recode_Bps);
+	if (strcmp(k, "recode") == 0) {
+		e = units_parse_double(v, 0, 1e18, &r->recode_Bps);
+		r->recode_Bps = rate_of(r->recode_Bps);
+		return e;
+	}
 	return rates_key(r, k, v);
 }
 

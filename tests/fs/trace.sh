@@ -62,6 +62,13 @@ plan_fails 'no reads of sealed files' "$T/empty"
 plan_fails 'not a trace of kvcachefs' "$LOG"
 grep -v '^state' "$T/trace" >"$T/stateless"
 plan_fails 'speeds' "$T/stateless"
+# rates and sizes that nobody has
+sed 's/ storage=[^ ]*/ storage=1e-18,1e9/; s/ dram=[0-9]*/ dram=18446744073709551615/; s/ recode=[^ ]*/ recode=1e-300/' \
+	"$T/trace" >"$T/huge"
+for policy in lru adaptive; do
+	"$CTL" plan --json --policy=$policy "$T/huge" | python3 -c 'import json, math, sys
+assert all(math.isfinite(p["delay_mean_s"]) for p in json.load(sys.stdin)["plans"])' || fail "plan of huge numbers"
+done
 plan_fails "dram: '4Q' is not allowed" --dram=4Q "$T/trace"
 plan_fails "policy: 'best' is not allowed" --policy=best "$T/trace"
 plan_fails usage "$T/trace" "$T/trace"

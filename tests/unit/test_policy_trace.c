@@ -95,6 +95,7 @@ Test(policy_trace, what_is_no_record_is_refused)
 		"open time=1 inode=1 size=4 layers=4096 quality=1 class=9 stored=1 level=0",
 		"open time=1 inode=1 size=4 layers=, quality=1 stored=1 level=0",
 		"seal time=1 inode=1 size=4", "state time=1 dram=x", "state time=1 storage=1",
+		"state time=1 policy=best", "state time=1 policy=\033[31mlru", "state time=1 storage=1,1e10",
 		"open time=99999999999999999999 inode=1 size=4",
 	};
 	struct trace_state s;
@@ -106,6 +107,15 @@ Test(policy_trace, what_is_no_record_is_refused)
 		snprintf(line, sizeof(line), "%s", bad[i]);
 		cr_assert_lt(trace_parse(line, &r, &s), 0, "'%s'", bad[i]);
 	}
+	/* sizes and rates that nobody has are brought to some that can be reckoned with */
+	char huge[] = "state time=1 policy=lru dram=18446744073709551615 room=18446744073709551615 "
+		      "storage=1e-18,0.1 recode=1e-300 exact.open.dram=1e-18,0,1,1,1,1,1,1";
+
+	cr_assert_eq(trace_parse(huge, &r, &s), TRACE_STATE);
+	cr_assert(s.dram_bytes >= 1ull << 50 && s.dram_bytes < UINT64_MAX / 1000 &&
+		  s.room_bytes == s.dram_bytes);
+	cr_assert(s.rates.ssd_Bps >= 1 && s.rates.recode_Bps >= 1);
+	cr_assert(s.rates.decode_Bps[1][1][1][0] >= 1 && s.rates.decode_Bps[1][1][1][1] == 0);
 	char later[] = "open time=1 inode=3 size=4096 colour=red layers=4096 quality=1 stored=1 level=0";
 
 	cr_assert_eq(trace_parse(later, &r, &s), TRACE_OPEN);

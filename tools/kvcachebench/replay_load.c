@@ -139,7 +139,7 @@ static void *reader_main(void *arg)
 		due = now;
 		if (speed > 0)
 			due = ld->start_ns +
-			      (uint64_t)((double)(s->a[k].t_ns - s->a[0].t_ns) / speed);
+			      (uint64_t)fmin((double)(s->a[k].t_ns - s->a[0].t_ns) / speed, 1e18);
 		if (due > now)
 			sleep_until(due);
 		ld->req[k].wait_s = (float)((double)(clock_mono_ns() - due) * 1e-9);

@@ -12,6 +12,7 @@
 #include "recorded.h"
 
 #define FILE_MAX (4ull << 30)
+#define BUDGET_MAX (1ull << 53) /* as in traces */
 
 static int load_one(const char *path, struct trace_set *s)
 {
@@ -78,7 +79,8 @@ int recorded_budgets_parse(const char *s, struct recorded_budgets *ret)
 	char one[64];
 
 	while (next(&s, one, sizeof(one)))
-		if (l.n == RECORDED_LIST_MAX || units_parse_bytes(one, &l.v[l.n++]) < 0)
+		if (l.n == RECORDED_LIST_MAX || units_parse_bytes(one, &l.v[l.n]) < 0 ||
+		    l.v[l.n++] > BUDGET_MAX)
 			return -EINVAL;
 	*ret = l;
 	return l.n ? 0 : -EINVAL;
