@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "policy/heat.h"
 #include "policy/policy.h"
 #include "store/adapt.h"
 #include "store/evict.h"
@@ -169,7 +170,7 @@ static void info_memory(struct ctx *c, struct ctx_info *ret)
 	ret->pinned = c->pinned;
 	ret->opens = c->opens;
 	ret->hits = c->hits - c->hits_saved;
-	ret->frequency = c->heat;
+	ret->frequency = heat_at(c->heat, c->heat_ns, clock_real_ns(), POLICY_HALF_NS);
 	if (c->rep) {
 		ret->replica_bytes = replica_bytes(c->rep);
 		ret->in_dram = level_in_memory(c, ret->level_next);
@@ -190,7 +191,7 @@ static void info_index(struct store *st, uint64_t ino, struct ctx_info *ret)
 		return;
 	ret->hits += rec.hits;
 	if (ret->frequency == 0)
-		ret->frequency = rec.heat;
+		ret->frequency = heat_at(rec.heat, rec.heat_ns, clock_real_ns(), POLICY_HALF_NS);
 	ret->pinned |= (rec.flags & META_PINNED) != 0;
 	ret->damaged |= (rec.flags & META_DAMAGED) != 0;
 }

@@ -41,6 +41,8 @@ expect put seal 1 "$MNT/e/x"
 rm "$MNT/e/x"
 sleep 2.2
 expect_eq "$(get tier "$MNT/e/0")" ssd "sent away by hand"
+# hits count less as time goes by, also without another one
+[ "$(get frequency "$MNT/e/0")" != "$(get hits "$MNT/e/0")" ] || fail "$(get hits "$MNT/e/0") hits as often as at first"
 case $(get why "$MNT/e/0") in *"by hand"*) ;; *) fail "why: $(get why "$MNT/e/0")" ;; esac
 cat "$MNT/e/0" >/dev/null
 wait_for 10 in_memory "$MNT/e/0"
