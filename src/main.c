@@ -79,6 +79,7 @@ static int open_store(struct kvcachefs *k, struct sbuf *why)
 		.policy = options_choice("policy", o->policy, policy, sizeof(policy)),
 		.alpha_s = o->alpha_s,
 		.recompute_s_per_mb = o->recompute_s_per_mb,
+		.recompute_s_per_token = o->recompute_s_per_token,
 		.trace_bytes = o->trace_bytes,
 		.paths = allowed_paths(o),
 	};

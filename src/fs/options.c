@@ -39,6 +39,8 @@ const struct option_def option_table[] = {
 	  "adaptive: seconds of delay that one unit of quality is worth" },
 	{ "recompute", OPTION_NUMBER, FIELD(recompute_s_per_mb), 0, 1e6, "0.001", NULL, false,
 	  "adaptive: seconds per megabyte that computing a removed file anew takes" },
+	{ "recompute_token", OPTION_NUMBER, FIELD(recompute_s_per_token), 0, 1e6, "0", NULL, false,
+	  "the same per token, of files that tell how many they have; 0: by megabytes" },
 	{ "threads", OPTION_UINT, FIELD(threads), 0, 1024, "0", NULL, false,
 	  "threads that encode and decode; 0: one per CPU" },
 	{ "serve_threads", OPTION_UINT, FIELD(serve_threads), 0, 64, "0", NULL, false,

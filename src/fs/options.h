@@ -31,7 +31,7 @@ struct options {
 	/* from the table */
 	uint64_t dram_bytes, ssd_bytes, reserve_bytes, settle_ns, trace_bytes;
 	unsigned threads, serve_threads;
-	double quality, alpha_s, recompute_s_per_mb;
+	double quality, alpha_s, recompute_s_per_mb, recompute_s_per_token;
 	unsigned full, damage, statfs, policy, codec, paths, follow, log; /* choice indexes */
 	bool strictwrite, allow_other, read_only;
 	/* generic mount options that go on to the kernel: ",noexec,noatime" */

@@ -107,14 +107,18 @@ static void put_quality(struct ctx *c, struct node *n, struct cost_item *it)
 
 static float recompute_of(struct ctx *c, struct node *n)
 {
+	const struct store_config *cfg = &c->st->cfg;
 	char v[32];
 	double s;
 
-	if (c->st->cfg.full != FULL_EVICT ||
-	    !index_setting(c->st, n, "user.kvcache.recompute", v, sizeof(v)) ||
-	    units_parse_double(v, 0, 1e9, &s) < 0)
+	if (cfg->full != FULL_EVICT)
 		return -1;
-	return (float)s;
+	if (index_setting(c->st, n, "user.kvcache.recompute", v, sizeof(v)) &&
+	    units_parse_double(v, 0, 1e9, &s) == 0)
+		return (float)s;
+	if (cfg->recompute_s_per_token > 0 && c->obj->layout->tokens > 0)
+		return (float)(cfg->recompute_s_per_token * c->obj->layout->tokens);
+	return -1; /* by size */
 }
 
 static void put_use(struct ctx *c, struct cost_item *it)

@@ -76,6 +76,7 @@ struct store_config {
 	const char *policy;      /* "lru", "fixed:1", ... */
 	double alpha_s;          /* adaptive: seconds that a unit of quality is worth */
 	double recompute_s_per_mb; /* adaptive: of content whose file says nothing */
+	double recompute_s_per_token; /* before that, where the number of tokens is known; 0: not */
 	uint64_t trace_bytes;    /* most that recorded accesses take in STORE; 0: none are */
 	unsigned paths;          /* enum path_bits that the user allows */
 };

@@ -108,6 +108,22 @@ expect_between "$(stat -c %s "$TRACE.1")" $((200 << 10)) $((512 << 10)) "bytes o
 expect_eq "$(head -1 "$TRACE.1")" "kvcachefs-trace 1"
 expect_between "$(grep -c '^state .*policy=lru' "$TRACE")" 1 20 "states of a file"
 expect_eq "$(counter trace_dropped)" 0 "dropped"
+
+# what computing anew takes, by tokens where the format tells them, unless the file says
+remount_fs -o dram=64M,settle=1h,policy=lru,full=evict,recompute_token=0.5,trace=1M
+setfattr -n user.kvcache.layout -v "dtype=bf16 order=2LTHD layers=4 heads=8 dim=64" "$MNT"
+for i in tokens says; do kvdata bf16 $((200 * 8192)) 1 "$MNT/$i"; done
+kvdata bf16 1638401 1 "$MNT/size"
+setfattr -n user.kvcache.recompute -v 7 "$MNT/says"
+for i in tokens says size; do
+	setfattr -n user.kvcache.seal -v 1 "$MNT/$i"
+	echo "$i $(stat -c %i "$MNT/$i")"
+done >"$T/inodes"
+sleep 0.5
+while read -r name ino; do
+	case $name in tokens) s=100 ;; says) s=7 ;; size) s=-1 ;; esac
+	grep -q "^seal .* inode=$ino .* recompute=$s " "$TRACE" || fail "$name: $(grep " inode=$ino " "$TRACE")"
+done <"$T/inodes"
 umount_fs
 mount_fails 'trace= takes 0, or at least 1 MiB' -o trace=4k
 case_end
