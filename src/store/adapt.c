@@ -350,42 +350,37 @@ static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, u
 
 #define ROUNDS 8
 
-/* What was given up may be kept for its next use by the pool or the arena. */
-static void let_go(struct store *st, uint64_t bytes)
+/* For a decoded @copy the pages that another one leaves do as well. */
+static bool enough(struct store *st, uint64_t bytes, bool copy)
 {
-	if (st->copies)
-		copy_pool_shrink(st->copies, bytes, false);
-	if (budget_free(&st->dram) < bytes)
-		(void)arena_trim(st->arena);
+	return budget_free(&st->dram) >= bytes || (copy && copy_pool_ready(st->copies, bytes));
+}
+
+/* What was given up may be kept for its next use by the pool or the arena. */
+static bool room_dram(struct store *st, uint64_t bytes, const struct ctx *keep, bool copy)
+{
+	struct adapt *ad = st->adapt;
+
+	for (int i = 0; ad && i < ROUNDS && !enough(st, bytes, copy); i++) {
+		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
+			     keep ? keep->ino : 0))
+			break;
+		if (!copy && st->copies)
+			copy_pool_shrink(st->copies, bytes, false);
+		if (!enough(st, bytes, copy))
+			(void)arena_trim(st->arena);
+	}
+	return enough(st, bytes, copy);
 }
 
 bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
 {
-	struct adapt *ad = st->adapt;
-
-	for (int i = 0; ad && i < ROUNDS && budget_free(&st->dram) < bytes; i++) {
-		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
-			     keep ? keep->ino : 0))
-			break;
-		let_go(st, bytes);
-	}
-	return budget_free(&st->dram) >= bytes;
+	return room_dram(st, bytes, keep, false);
 }
 
 bool adapt_room_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
 {
-	struct adapt *ad = st->adapt;
-
-	for (int i = 0; ad && i < ROUNDS && budget_free(&st->dram) < bytes; i++) {
-		if (copy_pool_ready(st->copies, bytes))
-			return true;
-		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
-			     keep ? keep->ino : 0))
-			break;
-		if (budget_free(&st->dram) < bytes && !copy_pool_ready(st->copies, bytes))
-			(void)arena_trim(st->arena);
-	}
-	return budget_free(&st->dram) >= bytes || copy_pool_ready(st->copies, bytes);
+	return room_dram(st, bytes, keep, true);
 }
 
 /* Could that be made free at all? Not known while it is being planned. */

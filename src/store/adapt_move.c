@@ -128,7 +128,6 @@ static bool overtaken(const struct job *j)
 	struct ctx *c = j->c;
 	bool yes;
 
-
 	lock_acquire(&c->lock);
 	yes = atomic_load(&c->wanted) || c->opens > 0 || c->by_hand != j->by_hand;
 	lock_release(&c->lock);

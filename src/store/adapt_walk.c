@@ -13,10 +13,9 @@
 
 #define WALK_STEP 16u
 
-static void look(struct ctx *c, struct node *n)
+/* Gate held exclusive, and left. */
+static void tell_locked(struct ctx *c, struct node *n)
 {
-	if (!gate_try(&c->gate, true))
-		return; /* in use: known since its open */
 	if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
 		adapt_seen(c, n);
 	gate_leave(&c->gate, true);
@@ -34,7 +33,8 @@ static void look_at(struct store *st, uint64_t ino)
 	if (!n)
 		return;
 	if (ctx_get(st, ino, true, &c) == 0) {
-		look(c, n);
+		if (gate_try(&c->gate, true)) /* else in use: known since its open */
+			tell_locked(c, n);
 		ctx_idle_try(c);
 		ctx_put(c);
 	}
@@ -140,11 +140,8 @@ static bool settings_of(struct store *st, struct node *n)
 		return false;
 	if (node_content(n) == NODE_PLAIN || ctx_get(st, node_ino(n), true, &c) < 0)
 		return true;
-	if (ctx_enter(c) == 0) {
-		if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
-			adapt_seen(c, n);
-		gate_leave(&c->gate, true);
-	}
+	if (ctx_enter(c) == 0)
+		tell_locked(c, n);
 	ctx_idle(c);
 	ctx_put(c);
 	return true;
