@@ -144,13 +144,14 @@ static void prepare_run(struct work *w)
 
 void move_prepare(struct store *st, uint64_t size)
 {
+	uint64_t reserve = reserve_of(st, size);
 	struct prepare *p;
 
 	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
 	    copy_pool_ready(st->copies, size))
 		return;
-	if (reserve_of(st, size) || budget_free(&st->dram) >= size)
-		copy_pool_reserve(st->copies, reserve_of(st, size));
+	if (reserve || budget_free(&st->dram) >= size)
+		copy_pool_reserve(st->copies, reserve);
 	if (!may_prepare(st, size) || atomic_exchange(&st->preparing, true))
 		return;
 	p = mem_zalloc(sizeof(*p));
