@@ -383,6 +383,26 @@ bool adapt_room_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
 	return room_dram(st, bytes, keep, true);
 }
 
+/* Whoever is full right after the mount waits for so long until it is known what there is. */
+#define KNOWN_WAIT_NS (5 * NSEC_PER_SEC)
+
+bool adapt_knows(struct store *st, bool wait)
+{
+	struct adapt *ad = st->adapt;
+	uint64_t until = clock_mono_ns() + (wait ? KNOWN_WAIT_NS : 0);
+	bool known;
+
+	if (!ad)
+		return true;
+	lock_acquire(&ad->q_lock);
+	while (wait && !ad->known && !ad->stop &&
+	       cond_wait_until(&ad->all_known, &ad->q_lock, until))
+		;
+	known = ad->known;
+	lock_release(&ad->q_lock);
+	return known;
+}
+
 /* Could that be made free at all? Not known while it is being planned. */
 static bool room_ssd_exists(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
@@ -453,25 +473,37 @@ static void events_run(struct adapt *ad, struct list *events, struct adaptive_mo
 	}
 }
 
+/* The first walk is over, and what it found is in the table. */
+static void now_known(struct adapt *ad)
+{
+	lock_acquire(&ad->q_lock);
+	ad->known = true;
+	cond_broadcast(&ad->all_known);
+	lock_release(&ad->q_lock);
+}
+
 static void *adapt_thread(void *arg)
 {
 	struct adapt *ad = arg;
 	struct adaptive_moves m = { .v = ad->moves, .max = ADAPT_MOVES_MAX };
 	struct list events;
-	bool go = true;
+	bool go = true, known = false;
 
 	while (go) {
-		go = wait_events(ad, &events, adapt_walking(ad));
+		go = wait_events(ad, &events, adapt_walking(ad) || ad->walked != known);
 		events_run(ad, &events, &m, go);
 		if (!go)
 			break;
+		if (ad->walked && !known)
+			now_known(ad);
+		known = ad->walked;
 		adapt_walk_step(ad);
 		if (clock_mono_ns() < ad->tick_ns)
 			continue;
 		refresh(ad);
 		ad->changed |= atomic_exchange(&ad->again, false);
 		/* nothing is given up for what is not yet known; later walks change little */
-		if (ad->changed && ad->walked && clock_mono_ns() >= ad->plan_ns)
+		if (ad->changed && known && clock_mono_ns() >= ad->plan_ns)
 			plan(ad, &m);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;
 	}
@@ -515,10 +547,8 @@ int adapt_start(struct store *st)
 	lock_init(&ad->lock);
 	lock_init(&ad->q_lock);
 	cond_init(&ad->wake);
+	cond_init(&ad->all_known);
 	list_init(&ad->queue);
-	lock_acquire(&ad->q_lock);
-	ad->walk = true;
-	lock_release(&ad->q_lock);
 	st->adapt = ad;
 	r = table_make(ad);
 	ad->moves = mem_alloc(ADAPT_MOVES_MAX * sizeof(*ad->moves));
@@ -541,6 +571,7 @@ void adapt_stop(struct store *st)
 	lock_acquire(&ad->q_lock);
 	ad->stop = true;
 	cond_signal(&ad->wake);
+	cond_broadcast(&ad->all_known);
 	lock_release(&ad->q_lock);
 	if (ad->started)
 		pthread_join(ad->thread, NULL);
@@ -558,6 +589,7 @@ void adapt_free(struct store *st) NO_TSA
 	adaptive_destroy(ad->a);
 	mem_free(ad->ino);
 	mem_free(ad->moves);
+	cond_fini(&ad->all_known);
 	cond_fini(&ad->wake);
 	lock_fini(&ad->q_lock);
 	lock_fini(&ad->lock);

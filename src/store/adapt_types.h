@@ -32,6 +32,8 @@ struct adapt {
 	unsigned n_queue GUARDED;        /* q_lock */
 	bool stop GUARDED, limits GUARDED, walk GUARDED; /* q_lock */
 	bool lost GUARDED;               /* q_lock: something that was told */
+	bool known GUARDED;              /* q_lock: all contexts were told of once */
+	struct cond all_known;           /* q_lock; or the end */
 	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
 
 	/* the thread's own */

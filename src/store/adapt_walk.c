@@ -147,14 +147,20 @@ static bool settings_of(struct store *st, struct node *n)
 	return true;
 }
 
-void adapt_settings(struct store *st, struct node *n)
+void adapt_walk_all(struct store *st)
 {
 	struct adapt *ad = st->adapt;
 
-	if (!ad || settings_of(st, n))
+	if (!ad)
 		return;
-	lock_acquire(&ad->q_lock); /* a directory's: all below it may be meant */
+	lock_acquire(&ad->q_lock);
 	ad->walk = true;
 	cond_signal(&ad->wake);
 	lock_release(&ad->q_lock);
+}
+
+void adapt_settings(struct store *st, struct node *n)
+{
+	if (st->adapt && !settings_of(st, n))
+		adapt_walk_all(st); /* a directory's: all below it may be meant */
 }

@@ -224,6 +224,7 @@ static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
 
 	if ((st->cfg.full != FULL_EVICT && !st->adapt) || bytes > usable(st))
 		return false;
+	(void)adapt_knows(st, true);
 	lock_acquire(&st->evict_lock);
 	ok = space_free(st) >= bytes || adapt_room_ssd(st, bytes, keep_ino, true) ||
 	     (st->cfg.full == FULL_EVICT && evict_for(st, bytes, keep_ino, true));
@@ -235,6 +236,7 @@ void space_trim(struct store *st, uint64_t bytes)
 {
 	if (st->cfg.full != FULL_EVICT && !st->adapt)
 		return;
+	(void)adapt_knows(st, true);
 	lock_acquire(&st->evict_lock);
 	if (space_free(st) < bytes && !adapt_room_ssd(st, bytes, 0, false) &&
 	    st->cfg.full == FULL_EVICT)

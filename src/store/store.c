@@ -181,15 +181,19 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 static void poll_writers(struct store *st)
 {
 	uint64_t want = space_write_reserve(st) / 2;
+	bool wrote = watch_all(st);
 
-	if (!watch_all(st))
-		want = space_used(st) > atomic_load(&st->ssd_limit);
-	if (st->cfg.full != FULL_EVICT || space_free(st) >= want)
+	if (!adapt_knows(st, false))
 		return;
-	if (space_reserve(st, want, 0) == 0)
-		space_release(st, want);
-	else
-		space_trim(st, want);
+	if (!wrote || st->cfg.full != FULL_EVICT) {
+		if (space_used(st) > atomic_load(&st->ssd_limit))
+			space_trim(st, 1);
+	} else if (space_free(st) < want) {
+		if (space_reserve(st, want, 0) == 0)
+			space_release(st, want);
+		else
+			space_trim(st, want);
+	}
 }
 
 static void *tick_thread(void *arg)
@@ -199,6 +203,7 @@ static void *tick_thread(void *arg)
 
 	if (!st->clean)
 		recover_reindex(st);
+	adapt_walk_all(st);
 	seal_queue_pending(st);
 	lock_acquire(&st->tick_lock);
 	while (!st->tick_stop) {

@@ -173,6 +173,16 @@ wait_for 20 grep -q "^plans .* of [12][0-9] contexts" "$MNT/.kvcachefs/status"
 expect put ssd $(($(gauge ssd_used_bytes) - 10000000)) "$MNT"
 expect_eq "$(counter evicted)" 0 "files removed"
 [ "$(counter levels_dropped)" -gt 0 ] || fail "no layers went for a lower limit"
+
+# nor when it is lower at the next mount, also after an unclean end: it is known first what there is
+less=$(($(gauge ssd_used_bytes) - 3000000))
+kill_fs
+mount_fs -o $opts,full=evict,recompute=0.1,ssd=$less
+wait_for 20 grep -q "^plans .* of [12][0-9] contexts" "$MNT/.kvcachefs/status"
+within() { [ "$(gauge ssd_used_bytes)" -le $less ]; }
+wait_for 10 within
+expect_eq "$(counter evicted)" 0 "files removed for a mount with less"
+[ "$(counter levels_dropped)" -gt 0 ] || fail "no layers went for a mount with less"
 rm -r "$MNT/h"
 
 # full=evict: files that earn least go, new ones that nobody read among them; those that
