@@ -14,7 +14,9 @@
 
 static bool room_for_copy(struct store *st, uint64_t size, const struct ctx *keep)
 {
-	return adapt_room_copy(st, size, keep) || space_dram(st, size, keep);
+	uint64_t held = copy_held(size);
+
+	return adapt_room_copy(st, held, keep) || space_dram(st, held, keep);
 }
 
 /* Gate held. 0 also when there is one already. */
@@ -102,11 +104,11 @@ static bool prepare_go_on(void *arg)
 
 static uint64_t reserve_of(const struct store *st, uint64_t size)
 {
-	uint64_t limit = budget_limit(&st->dram);
+	uint64_t limit = budget_limit(&st->dram), held = copy_held(size);
 
 	if (size > limit / DECODING_SHARE)
 		return 0;
-	return size > limit / DECODING_SHARE / 4 ? size : 2 * size;
+	return size > limit / DECODING_SHARE / 4 ? held : 2 * held;
 }
 
 /* For the next decodings at open, and those that are being read. */
@@ -120,11 +122,13 @@ uint64_t move_copies_room(const struct store *st)
  * costs. */
 static bool may_prepare(struct store *st, uint64_t size)
 {
-	if (budget_free(&st->dram) >= size)
+	uint64_t held = copy_held(size);
+
+	if (budget_free(&st->dram) >= held)
 		return true;
 	if (!copy_pool_reserved(st->copies))
 		return false;
-	return !st->adapt || atomic_load(&st->made_bytes) + copy_pool_idle(st->copies) + size <=
+	return !st->adapt || atomic_load(&st->made_bytes) + copy_pool_idle(st->copies) + held <=
 				     move_copies_room(st);
 }
 
@@ -133,7 +137,7 @@ static void prepare_run(struct work *w)
 	struct prepare *p = container_of(w, struct prepare, work);
 	struct store *st = p->st;
 
-	if (budget_free(&st->dram) < p->size)
+	if (budget_free(&st->dram) < copy_held(p->size))
 		(void)room_for_copy(st, p->size, NULL); /* as far as it goes */
 	if (!atomic_load(&st->stopping) && !copy_pool_ready(st->copies, p->size))
 		err_ignore(copy_pool_prepare(st->copies, p->size, prepare_go_on, p)); /* or stream */
