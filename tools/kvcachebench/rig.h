@@ -100,6 +100,10 @@ WUR int rig_btrfs(struct rig *g, uint64_t bytes, char path[RIG_PATH]);
  * for inode numbers. */
 WUR int rig_base(struct rig *g, uint64_t bytes, unsigned files);
 void rig_drop_caches(void);
+/* Everything is written and no data are cached any more; names are. Where that freed much it
+ * waits: a virtual machine's memory then goes back to its host, which stops the machine for up
+ * to a second at a time. */
+void rig_drop_data(void);
 /* Frees directory entries and inodes only. */
 void rig_drop_names(void);
 

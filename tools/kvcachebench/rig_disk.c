@@ -30,6 +30,25 @@ void rig_drop_caches(void)
 	write_to("/proc/sys/vm/drop_caches", "3");
 }
 
+static double free_bytes(void)
+{
+	return (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+}
+
+#define MUCH_BYTES 1e9
+#define REST_S 25
+
+void rig_drop_data(void)
+{
+	double before;
+
+	sync();
+	before = free_bytes();
+	write_to("/proc/sys/vm/drop_caches", "1");
+	if (free_bytes() - before > MUCH_BYTES)
+		sleep(REST_S);
+}
+
 void rig_drop_names(void)
 {
 	write_to("/proc/sys/vm/drop_caches", "2");
