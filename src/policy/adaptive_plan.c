@@ -14,7 +14,6 @@
 #include "policy/adaptive_types.h"
 #include "policy/solve.h"
 
-#define CLEAR_GAIN 1.05
 #define GROUP 32u
 #define OPTIONS_FIRST 16u /* per context, to begin with */
 
@@ -321,7 +320,7 @@ static bool steps_up(struct plan *p, const struct group *g)
 		lack += c.dram;
 		loss -= c.gain;
 	}
-	if (lack > 0 || (loss > 0 && g->gain <= loss * CLEAR_GAIN) ||
+	if (lack > 0 || (loss > 0 && g->gain <= loss * ADAPTIVE_CLEAR_GAIN) ||
 	    p->m->max - p->m->n < end - p->next_down + g->end - g->begin)
 		return false;
 	for (; p->next_down < end; p->next_down++)

@@ -16,8 +16,6 @@
 #define BURST_S 1.0
 /* Steps that may be taken back when they turn out to lose more than is gained. */
 #define VICTIMS 64u
-/* What makes way may lose so much less than is gained. */
-#define CLEAR_GAIN 1.05
 
 /* ---- steps down ------------------------------------------------------------- */
 
@@ -274,7 +272,7 @@ static bool find_room(struct adaptive *a, uint32_t slot, int64_t pages, double g
 			continue;
 		}
 		loss += step.loss * adaptive_heat(a, &a->e[s], now_ns);
-		if (gain <= loss * CLEAR_GAIN)
+		if (gain <= loss * ADAPTIVE_CLEAR_GAIN)
 			break;
 		v->slot[v->n] = s;
 		v->was[v->n] = a->e[s].it.now;
@@ -295,7 +293,7 @@ static double price_given(const struct adaptive *a, const struct adaptive_entry 
 {
 	if (free_pages >= (int64_t)cost_copy_pages(&e->it))
 		return 0;
-	return heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns) / CLEAR_GAIN;
+	return heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns) / ADAPTIVE_CLEAR_GAIN;
 }
 
 /* The way to hold it that gains most after paying for room that is not free, and with

@@ -5,6 +5,8 @@
 #include "policy/adaptive.h"
 
 #define ADAPTIVE_NO_POS UINT32_MAX
+/* What is gained must be so many times what those lose that make way for it. */
+#define ADAPTIVE_CLEAR_GAIN 1.05
 
 /* A move, without what the entry knows. */
 struct adaptive_last {
