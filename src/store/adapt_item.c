@@ -8,8 +8,6 @@
 #include "store/grant.h"
 #include "store/level.h"
 
-#define COPY_MIN_BYTES (2ull << 20) /* as open.c */
-
 /* By the first chunk that says so. */
 enum cost_packing adapt_packing(const struct replica *r)
 {

@@ -16,6 +16,9 @@
 #include "base/budget.h"
 #include "base/err.h"
 
+/* Smaller files are streamed: a tmpfs file for each costs more than it saves. */
+#define COPY_MIN_BYTES (2ull << 20)
+
 struct copy_pool;
 struct copy;
 

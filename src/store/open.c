@@ -42,7 +42,6 @@
 #include "store/names.h"
 #include "store/trace.h"
 
-#define COPY_MIN_BYTES (2ull << 20)
 #define BIAS_MAX STORE_WHOLE_BIAS /* readers seen lately, at most */
 
 static bool opens_for_write(int flags)
