@@ -157,7 +157,7 @@ static void info_levels(struct ctx *c, struct node *n, struct ctx_info *ret)
 	grant_qualities(c->st, n, c->obj, ret->level_quality);
 	if (ret->levels > 1 && grant_check(c->st, n, c->obj->layout) == 0)
 		ret->level_next = c->st->adapt ? adapt_layers(c, n)
-					       : level_wanted(c->st, n, ret->levels);
+					       : level_wanted(c->st, n, c->obj, ret->levels);
 	else
 		ret->level_next = ret->levels;
 }

@@ -79,7 +79,7 @@ bool level_lossy(const struct ctx *c)
 	return c->obj && level_stored(c) < c->obj->n_layers_max;
 }
 
-static unsigned wanted(struct store *st, struct node *n, const struct object *o, unsigned layers)
+unsigned level_wanted(struct store *st, struct node *n, const struct object *o, unsigned layers)
 {
 	double quality[POLICY_LEVELS_MAX];
 	struct policy_levels l = { .n = layers, .quality = quality };
@@ -91,11 +91,6 @@ static unsigned wanted(struct store *st, struct node *n, const struct object *o,
 		return layers;
 	grant_qualities(st, n, o, quality);
 	return st->policy->layers(st->policy, &l);
-}
-
-unsigned level_wanted(struct store *st, struct node *n, unsigned n_layers)
-{
-	return wanted(st, n, NULL, n_layers);
 }
 
 /* ---- the pin --------------------------------------------------------------- */
@@ -139,7 +134,7 @@ void level_pin_locked(struct ctx *c, struct node *n, bool writes)
 	/* who may write gets what is there: what he leaves alone shall stay as it is */
 	if (!writes && now > 1 && (plans || c->st->policy->layers) &&
 	    grant_check(c->st, n, c->obj->layout) == 0)
-		now = plans ? adapt_layers(c, n) : wanted(c->st, n, c->obj, now);
+		now = plans ? adapt_layers(c, n) : level_wanted(c->st, n, c->obj, now);
 	level_set(c, now);
 }
 

@@ -24,8 +24,9 @@ bool level_in_memory(const struct ctx *c, unsigned layers) REQUIRES(c->lock);
 unsigned level_best(const struct ctx *c);
 /* Something of it is lost. */
 bool level_lossy(const struct ctx *c);
-/* Of @n layers, what the next open would get by the policy. No gate. */
-unsigned level_wanted(struct store *st, struct node *n, unsigned n_layers);
+/* Of so many @layers, what the next open would get by the policy; @o tells what each is worth,
+ * NULL: it is only being made. No gate. */
+unsigned level_wanted(struct store *st, struct node *n, const struct object *o, unsigned layers);
 /* Chooses for an open, unless it is in use; sets pages_stale when what the kernel may have
  * cached is of another level. Gate exclusive. */
 void level_pin_locked(struct ctx *c, struct node *n, bool writes);

@@ -257,7 +257,7 @@ static int run(struct relayer *s)
 	if (r == 0)
 		r = intents(s);
 	if (r == 0) {
-		s->enc.rep_layers = level_wanted(s->st, s->node, s->enc.layers);
+		s->enc.rep_layers = level_wanted(s->st, s->node, NULL, s->enc.layers);
 		seal_replica_begin(s->c, &s->enc.rep, &s->id, s->chunks, s->n_chunks);
 		seal_enc_prefix(&s->enc, s->old->logical_bytes);
 		r = make_object(s);

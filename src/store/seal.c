@@ -456,7 +456,7 @@ static int run(struct ctx *c, struct node *n, bool want_replica)
 	if (r == 0)
 		r = seal_enc_sample(&s.enc, s.layout, s.chunks, s.n_chunks);
 	if (r == 0)
-		s.enc.rep_layers = level_wanted(s.st, n, s.enc.layers);
+		s.enc.rep_layers = level_wanted(s.st, n, NULL, s.enc.layers);
 	if (r == 0)
 		r = seal_intent(&s);
 	intent = r == 0;
