@@ -143,12 +143,10 @@ void adapt_gone(struct store *st, uint64_t ino)
 /* What others estimate by growth is known of what is there. */
 static void packed(struct adaptive *a, const struct cost_item *it, const struct adapt_event *e)
 {
-	uint32_t rest = 0;
+	uint32_t base = adapt_base_pages(it, e->it.now.dram, e->replica_pages);
 
-	for (unsigned l = 1; l < e->it.now.dram && l < it->levels; l++)
-		rest += it->layer_pages[l];
-	if (e->it.now.dram > 0 && e->replica_pages > rest)
-		adaptive_packed(a, it->id, e->replica_pages - rest);
+	if (base)
+		adaptive_packed(a, it->id, base);
 }
 
 /* A copy that an open has made for itself lies in what is set aside for that (budgets), and

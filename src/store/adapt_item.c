@@ -71,18 +71,25 @@ uint32_t adapt_replica_pages_locked(struct ctx *c)
 	return packed ? cost_pages(replica_bytes(c->rep)) : 0;
 }
 
+uint32_t adapt_base_pages(const struct cost_item *it, unsigned layers, uint32_t replica_pages)
+{
+	uint32_t rest = 0;
+
+	for (unsigned l = 1; l < layers && l < it->levels; l++)
+		rest += it->layer_pages[l];
+	return layers > 0 && replica_pages > rest ? replica_pages - rest : 0;
+}
+
 /* Layer 0 as packed for memory: as it is there, else by how others grew. */
 static uint32_t base_pages(struct ctx *c, const struct cost_item *it)
 {
-	uint32_t held, rest;
+	uint32_t held;
 
 	lock_acquire(&c->lock);
-	held = it->now.dram > 0 ? adapt_replica_pages_locked(c) : 0;
+	held = adapt_base_pages(it, it->now.dram, adapt_replica_pages_locked(c));
 	lock_release(&c->lock);
-	rest = it->now.dram > 0 ? cost_pages(c->obj->level_bytes[it->now.dram - 1] -
-					     c->obj->level_bytes[0]) : 0;
-	if (held > rest)
-		return held - rest;
+	if (held)
+		return held;
 	return cost_pages((uint64_t)((double)c->obj->level_bytes[0] *
 				     rates_growth(&c->st->rates, (enum cost_class)it->class)));
 }

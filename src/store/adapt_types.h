@@ -56,6 +56,8 @@ void adapt_place(struct ctx *c, struct cost_place *ret);
 void adapt_place_locked(struct ctx *c, struct cost_place *ret) REQUIRES(&c->lock);
 /* The pages of its replica, if that has layer 0 packed for memory; else 0. */
 uint32_t adapt_replica_pages_locked(struct ctx *c) REQUIRES(&c->lock);
+/* Of them those of layer 0, if it has so many layers; 0: not known. */
+uint32_t adapt_base_pages(const struct cost_item *it, unsigned layers, uint32_t replica_pages);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
 void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);
