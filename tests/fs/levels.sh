@@ -195,6 +195,14 @@ for l in 0 1 exact; do
 	[ $l != 0 ] || expect_eq "$(get level "$b")" 1 "level by policy and floor"
 	expect_same "$ref" "$crc"
 done
+# what is shown is what the next reader gets, on either side of what a level is worth
+worth=$(get estimate "$a" | tr ' ' '\n' | sed -n 's/^1://p')
+for d in -0.0001 0.0001; do
+	remount_fs -o $opts,paths=stream,policy=fixed:0
+	expect put quality "$(awk -v w="$worth" -v d=$d 'BEGIN { printf "%.6f", w + d }')" "$a"
+	read_cost "$(get level "$a")"
+done
+expect put quality 0 "$a"
 # sealed exactly before there was such a policy: in layers after its first reader
 late=$MNT/g/sub/late
 remount_fs -o $opts
