@@ -278,18 +278,20 @@ struct taken {
 /* What is coded from and to memory takes processor time and nothing of the device. */
 #define CODED_SHARE 8u
 
-/* A replica is made anew as a whole from what is on the device, more layers or not. */
+/* One that gets more layers keeps those it has; one in another form is made anew, from what is on
+ * the device. */
 static struct taken replica_taken(const struct cost_model *m, const struct cost_item *it,
 				  unsigned dram, unsigned packing)
 {
 	unsigned have = it->now.dram, pack = have ? it->now.packing : COST_PACK_SSD;
+	unsigned from = packing == pack ? have : 0;
 	struct taken t = { 0, 0 };
 
-	if (dram == 0 || (dram <= have && packing == pack))
+	if (dram == 0 || dram <= from)
 		return t;
-	t.pages = layers(it, 0, dram);
+	t.pages = layers(it, from, dram);
 	t.s = (float)t.pages * m->ssd_s + m->ssd_latency_s;
-	if (packing == COST_PACK_DRAM) {
+	if (packing == COST_PACK_DRAM && from == 0) {
 		t.pages += it->decoded_pages / CODED_SHARE;
 		t.s += (float)it->decoded_pages * m->recode_s;
 	}

@@ -89,10 +89,10 @@ WUR int reader_decode_all(struct reader *r, const struct read_source *src, void 
 WUR int reader_verify(struct reader *r, const struct object *obj, uint32_t chunk,
 		      unsigned n_layers, void *buf);
 
-/* Fetches the same, checks it and hands the stored bytes to @take, valid during the call;
- * its result is the result. */
+/* Fetches its layers [@first, @n_layers), checks them and hands the stored bytes to @take, valid
+ * during the call; in[] of those before @first is undefined. Its result is the result. */
 WUR int reader_stored(struct reader *r, const struct object *obj, uint32_t chunk,
-		      unsigned n_layers,
+		      unsigned first, unsigned n_layers,
 		      int (*take)(void *arg, unsigned codec, const struct codec_in in[], unsigned n),
 		      void *arg);
 

@@ -2,7 +2,7 @@
 #ifndef KVCACHEFS_STORE_SEAL_H
 #define KVCACHEFS_STORE_SEAL_H
 /* Between the sealing of one file (seal.c), its queue (sealer.c) and its
- * replica (mover.c). */
+ * replica (move_replica.c). */
 #include "store/store_types.h"
 
 /* Seals @c up to the switch, on the calling thread. Then seal_finish must

@@ -431,7 +431,7 @@ uint64_t space_limit_of(struct store *st, uint64_t ssd_bytes);
 /* info.c: inode numbers of all indexed files, *ret for mem_free; as far as memory goes. */
 size_t info_inodes(struct store *st, uint64_t **ret);
 
-/* mover.c, move_copy.c */
+/* mover.c, move_replica.c, move_copy.c */
 /* Fills the replica of @c from its object, on the calling thread. */
 WUR int move_replica(struct ctx *c);
 /* The same with the first @layers, packed so; ends when the file is opened. */

@@ -28,12 +28,12 @@ static void fetched(struct fbuf *f)
 	lock_release(&v->lock);
 }
 
-/* The chunk's first layers, fetched. On failure there is nothing to put. */
-static int fetch(struct reader *r, const struct object *o, uint32_t chunk, unsigned n_layers,
-		 struct fbuf **ret)
+/* The chunk's layers [first, n_layers), fetched. On failure there is nothing to put. */
+static int fetch(struct reader *r, const struct object *o, uint32_t chunk, unsigned first,
+		 unsigned n_layers, struct fbuf **ret)
 {
 	struct verify v = { .done = false };
-	struct fbuf *f = window_fbuf_get(&r->w, fetch_bytes(o, chunk, 0, n_layers), true);
+	struct fbuf *f = window_fbuf_get(&r->w, fetch_bytes(o, chunk, first, n_layers), true);
 	int err;
 
 	if (!f)
@@ -42,7 +42,7 @@ static int fetch(struct reader *r, const struct object *o, uint32_t chunk, unsig
 	cond_init(&v.cond);
 	f->ready = fetched;
 	f->owner = &v;
-	fetch_start(r, f, o, chunk, 0, n_layers);
+	fetch_start(r, f, o, chunk, first, n_layers);
 	lock_acquire(&v.lock);
 	while (!v.done)
 		cond_wait(&v.cond, &v.lock);
@@ -66,7 +66,7 @@ int reader_verify(struct reader *r, const struct object *o, uint32_t chunk, unsi
 	if (o->layers[o->chunks[chunk].first_layer].codec == CODEC_HOLE)
 		return 0;
 	n_layers = fetch_layers(o, chunk, n_layers);
-	err = fetch(r, o, chunk, n_layers, &f);
+	err = fetch(r, o, chunk, 0, n_layers, &f);
 	if (err)
 		return err;
 	err = fetch_decode(r, o, chunk, n_layers, f->in, buf, 0);
@@ -74,7 +74,8 @@ int reader_verify(struct reader *r, const struct object *o, uint32_t chunk, unsi
 	return err;
 }
 
-int reader_stored(struct reader *r, const struct object *o, uint32_t chunk, unsigned n_layers,
+int reader_stored(struct reader *r, const struct object *o, uint32_t chunk, unsigned first,
+		  unsigned n_layers,
 		  int (*take)(void *arg, unsigned codec, const struct codec_in in[], unsigned n),
 		  void *arg)
 {
@@ -82,10 +83,10 @@ int reader_stored(struct reader *r, const struct object *o, uint32_t chunk, unsi
 	int err;
 
 	n_layers = fetch_layers(o, chunk, n_layers);
-	err = fetch(r, o, chunk, n_layers, &f);
+	err = fetch(r, o, chunk, first, n_layers, &f);
 	if (err)
 		return err;
-	for (unsigned i = 0; i < n_layers && !err; i++)
+	for (unsigned i = first; i < n_layers && !err; i++)
 		err = object_check(o, chunk, i, f->in[i].buf, f->in[i].len);
 	if (!err)
 		err = take(arg, o->layers[o->chunks[chunk].first_layer].codec, f->in, n_layers);

@@ -324,7 +324,7 @@ static int take_stored(void *arg, unsigned codec, const struct codec_in in[], un
 
 static void stored_of(struct reading *f, uint32_t chunk, struct codec_in in[], struct stored *s)
 {
-	CHECK_EQ(reader_stored(f->reader, f->obj, chunk, CODEC_LAYERS_MAX, take_stored, s), 0);
+	CHECK_EQ(reader_stored(f->reader, f->obj, chunk, 0, CODEC_LAYERS_MAX, take_stored, s), 0);
 	for (unsigned i = 0; i < s->n; i++)
 		in[i] = (struct codec_in) { s->p[i], s->len[i] };
 }

@@ -231,6 +231,75 @@ static void what_was_lost_is_found(const char *path)
 	store_close(st, false);
 }
 
+static uint64_t fetched(struct store *st)
+{
+	struct reader_stats rs;
+
+	reader_stats(st->reader, &rs);
+	return rs.fetched_bytes;
+}
+
+/* Of its replica's stored bytes, after it was found to have @layers sound ones. */
+static uint64_t sum_of_replica(struct ctx *c, unsigned layers)
+{
+	struct replica_form form;
+	struct replica *rep;
+	uint64_t sum = 0;
+
+	lock_acquire(&c->lock);
+	rep = replica_get(c->rep);
+	lock_release(&c->lock);
+	CHECK(replica_complete(rep));
+	CHECK_EQ(replica_layers(rep), layers);
+	for (uint32_t i = 0; i < replica_object(rep)->n_chunks; i++) {
+		CHECK(replica_find(rep, i, &form));
+		CHECK_EQ(replica_check(rep, i, &form, form.n), 0);
+		for (unsigned l = 0; l < form.n; l++)
+			for (size_t b = 0; b < form.in[l].len; b++)
+				sum = sum * 31 + ((const uint8_t *)form.in[l].buf)[b] + 1;
+	}
+	replica_put(rep);
+	return sum;
+}
+
+/* In either packing; and the whole is as if it had been made at once. */
+static void more_layers_keep_those_there(const char *path)
+{
+	struct store *st = open_store(path, "lru");
+	struct node *n = make(st, "more");
+	unsigned all = layers_of(st, n, NULL);
+	struct ctx *c;
+
+	CHECK(all > 2);
+	CHECK_EQ(ctx_get(st, node_ino(n), true, &c), 0);
+	CHECK_EQ(ctx_enter(c), 0);
+	CHECK_EQ(ctx_load_locked(c, n), 0);
+	CHECK_EQ(ctx_object_locked(c), 0);
+	gate_leave(&c->gate, true);
+	for (unsigned pack = 0; pack < COST_PACKINGS; pack++) {
+		uint64_t at[4], sum;
+
+		space_drop_dram(c, true, true);
+		at[0] = fetched(st);
+		CHECK_EQ(move_replica_as(c, 1, (enum cost_packing)pack), 0);
+		at[1] = fetched(st);
+		CHECK_EQ(move_replica_as(c, all, (enum cost_packing)pack), 0);
+		at[2] = fetched(st);
+		sum = sum_of_replica(c, all);
+		space_drop_dram(c, true, true);
+		CHECK_EQ(move_replica_as(c, all, (enum cost_packing)pack), 0);
+		at[3] = fetched(st);
+		CHECK_EQ(sum_of_replica(c, all), sum);
+		CHECK(at[1] > at[0]);
+		CHECK_EQ(at[2] - at[0], at[3] - at[2]);
+	}
+	ctx_idle(c);
+	ctx_put(c);
+	CHECK_EQ(store_unlink(st, store_root(st), "more"), 0);
+	store_forget(st, n, 1);
+	store_close(st, false);
+}
+
 /* What was used when the clock was years ahead is not the newest for years. */
 static void times_to_come_count_as_the_mount(const char *path)
 {
@@ -278,6 +347,7 @@ int main(void)
 	exact_is_exact(path);
 	without_a_name_it_is_not_planned(path);
 	what_was_lost_is_found(path);
+	more_layers_keep_those_there(path);
 	snprintf(path, sizeof(path), "%s/times", dir);
 	times_to_come_count_as_the_mount(path);
 	test_tmpdir_remove(dir);
