@@ -180,7 +180,7 @@ static void up(struct job *j)
 	if (r == 0 && j->to.dram > 0)
 		r = move_replica_as(c, j->to.dram, (enum cost_packing)j->to.packing);
 	/* from the replica, if both fit for so long */
-	if (r == 0 && j->to.dram == 0 && budget_free(&c->st->dram) < c->size)
+	if (r == 0 && j->to.dram == 0 && budget_free(&c->st->dram) < copy_held(c->size))
 		space_drop_dram(c, true, false);
 	if (r == 0 && j->to.copy && !overtaken(j)) {
 		gate_enter(&c->gate, false);

@@ -106,9 +106,9 @@ static uint64_t reserve_of(const struct store *st, uint64_t size)
 {
 	uint64_t limit = budget_limit(&st->dram), held = copy_held(size);
 
-	if (size > limit / DECODING_SHARE)
+	if (held > limit / DECODING_SHARE)
 		return 0;
-	return size > limit / DECODING_SHARE / 4 ? held : 2 * held;
+	return held > limit / DECODING_SHARE / 4 ? held : 2 * held;
 }
 
 /* For the next decodings at open, and those that are being read. */
@@ -154,7 +154,7 @@ void move_prepare(struct store *st, uint64_t size)
 	if (!st->copies || atomic_load(&st->stopping) || atomic_load(&st->whole_bias) <= 0 ||
 	    copy_pool_ready(st->copies, size))
 		return;
-	if (reserve || budget_free(&st->dram) >= size)
+	if (reserve || budget_free(&st->dram) >= copy_held(size))
 		copy_pool_reserve(st->copies, reserve);
 	if (!may_prepare(st, size) || atomic_exchange(&st->preparing, true))
 		return;

@@ -302,7 +302,8 @@ int place_store_fill(struct place_store *s)
 	if (r == 0 && s->copied)
 		r = limit(s);
 	/* what was written to make the store is no load */
-	rig_drop_data();
+	if (r == 0)
+		rig_drop_data();
 	if (r == 0)
 		r = plans(s) ? place_store_settle(s) : fill_memory(s);
 	return r;
