@@ -381,22 +381,21 @@ bool adapt_room_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
 	return room_dram(st, bytes, keep, true);
 }
 
-/* Whoever is full right after the mount waits for so long until it is known what there is. */
-#define KNOWN_WAIT_NS (5 * NSEC_PER_SEC)
+#define KNOWN_LOOK_NS (100 * NSEC_PER_MSEC) /* is the end near? */
 
 bool adapt_knows(struct store *st, bool wait)
 {
 	struct adapt *ad = st->adapt;
-	uint64_t until = clock_mono_ns() + (wait ? KNOWN_WAIT_NS : 0);
 	bool known;
 
 	if (!ad)
 		return true;
 	lock_acquire(&ad->q_lock);
-	while (wait && !ad->known && !ad->stop &&
-	       cond_wait_until(&ad->all_known, &ad->q_lock, until))
-		;
-	known = ad->known;
+	while (wait && !ad->known && !atomic_load(&st->stopping) &&
+	       clock_mono_ns() < ad->known_by_ns)
+		(void)cond_wait_until(&ad->all_known, &ad->q_lock,
+				      clock_mono_ns() + KNOWN_LOOK_NS);
+	known = ad->known || clock_mono_ns() >= ad->known_by_ns;
 	lock_release(&ad->q_lock);
 	return known;
 }
@@ -436,6 +435,7 @@ static bool wait_events(struct adapt *ad, struct list *ret, bool busy)
 	list_init(ret);
 	lock_acquire(&ad->q_lock);
 	while (!ad->stop && !ad->limits && list_empty(&ad->queue) && !busy &&
+	       (!ad->walk || !ad->whole || ad->known) &&
 	       cond_wait_until(&ad->wake, &ad->q_lock, ad->tick_ns))
 		;
 	go = !ad->stop;
@@ -471,13 +471,16 @@ static void events_run(struct adapt *ad, struct list *events, struct adaptive_mo
 	}
 }
 
-/* The first walk is over, and what it found is in the table. */
-static void now_known(struct adapt *ad)
+/* A walk is over, and what it found is in the table, unless something was lost on the way. */
+static bool now_known(struct adapt *ad)
 {
+	bool known;
+
 	lock_acquire(&ad->q_lock);
-	ad->known = true;
+	known = ad->known = !ad->lost;
 	cond_broadcast(&ad->all_known);
 	lock_release(&ad->q_lock);
+	return known;
 }
 
 static void *adapt_thread(void *arg)
@@ -488,13 +491,13 @@ static void *adapt_thread(void *arg)
 	bool go = true, known = false;
 
 	while (go) {
-		go = wait_events(ad, &events, adapt_walking(ad) || ad->walked != known);
+		go = wait_events(ad, &events, adapt_walking(ad) || ad->walked);
 		events_run(ad, &events, &m, go);
 		if (!go)
 			break;
 		if (ad->walked && !known)
-			now_known(ad);
-		known = ad->walked;
+			known = now_known(ad);
+		ad->walked = false;
 		adapt_walk_step(ad);
 		if (clock_mono_ns() < ad->tick_ns)
 			continue;
@@ -547,6 +550,9 @@ int adapt_start(struct store *st)
 	cond_init(&ad->wake);
 	cond_init(&ad->all_known);
 	list_init(&ad->queue);
+	lock_acquire(&ad->q_lock);
+	ad->known_by_ns = clock_mono_ns() + ADAPT_KNOWN_NS;
+	lock_release(&ad->q_lock);
 	st->adapt = ad;
 	r = table_make(ad);
 	ad->moves = mem_alloc(ADAPT_MOVES_MAX * sizeof(*ad->moves));

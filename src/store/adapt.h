@@ -18,10 +18,11 @@
 WUR int adapt_start(struct store *st);
 /* The thread ends; what is queued from now on is dropped. */
 void adapt_stop(struct store *st);
-/* The index is whole: contexts that nobody has opened are looked at from now on. */
-void adapt_walk_all(struct store *st);
-/* Does it know of all contexts, which takes a while after the mount? @wait: some seconds for
- * that. Before, what goes to make room may be what should go last. */
+/* From now on contexts that nobody has opened are looked at. */
+void adapt_index_whole(struct store *st);
+/* Does it know of all contexts, which takes a while after the mount? Before, what goes to make
+ * room may be what should go last. @wait: for that. Some seconds after the mount the
+ * answer is yes in any case. */
 bool adapt_knows(struct store *st, bool wait);
 void adapt_free(struct store *st);
 

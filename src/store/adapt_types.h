@@ -6,6 +6,8 @@
 #include "store/adapt.h"
 
 #define ADAPT_MOVES_MAX 256u
+/* Whoever is full right after the mount waits so long until it is known what there is. */
+#define ADAPT_KNOWN_NS (10 * NSEC_PER_SEC)
 
 enum adapt_kind { ADAPT_SEEN, ADAPT_SEALED, ADAPT_USED, ADAPT_MOVED, ADAPT_HAND, ADAPT_DROPPED,
 		  ADAPT_GONE };
@@ -32,7 +34,9 @@ struct adapt {
 	unsigned n_queue GUARDED;        /* q_lock */
 	bool stop GUARDED, limits GUARDED, walk GUARDED; /* q_lock */
 	bool lost GUARDED;               /* q_lock: something that was told */
+	bool whole GUARDED;              /* q_lock: the index is; walks wait for it */
 	bool known GUARDED;              /* q_lock: all contexts were told of once */
+	uint64_t known_by_ns GUARDED;    /* q_lock; CLOCK_MONOTONIC: nobody waits longer */
 	struct cond all_known;           /* q_lock; or the end */
 	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
 
@@ -40,7 +44,7 @@ struct adapt {
 	struct adaptive_move *moves; /* owned */
 	uint64_t *ino; /* of contexts still to be loaded; owned */
 	size_t n_ino;
-	bool walking, walked;            /* now; once at all */
+	bool walking, walked;            /* now; one has just ended */
 	uint64_t walk_begun_ns, walk_ns; /* CLOCK_MONOTONIC: the next one not before */
 	bool check;       /* something was lost before this walk */
 	uint32_t n_check; /* of the table's contexts, still to be asked whether they are there */

@@ -86,9 +86,11 @@ static void walk_begin(struct adapt *ad)
 	if (ad->walk_begun_ns < ad->walk_ns)
 		return;
 	lock_acquire(&ad->q_lock);
-	ad->walking = ad->walk;
-	ad->check = ad->lost;
-	ad->walk = ad->lost = false;
+	ad->walking = ad->walk && ad->whole;
+	if (ad->walking) {
+		ad->check = ad->lost;
+		ad->walk = ad->lost = false;
+	}
 	lock_release(&ad->q_lock);
 	if (ad->walking)
 		ad->n_ino = info_inodes(ad->st, &ad->ino);
@@ -147,20 +149,26 @@ static bool settings_of(struct store *st, struct node *n)
 	return true;
 }
 
-void adapt_walk_all(struct store *st)
+static void walk_wanted(struct adapt *ad, bool whole)
 {
-	struct adapt *ad = st->adapt;
-
-	if (!ad)
-		return;
 	lock_acquire(&ad->q_lock);
 	ad->walk = true;
+	if (whole) {
+		ad->whole = true;
+		ad->known_by_ns = clock_mono_ns() + ADAPT_KNOWN_NS;
+	}
 	cond_signal(&ad->wake);
 	lock_release(&ad->q_lock);
+}
+
+void adapt_index_whole(struct store *st)
+{
+	if (st->adapt)
+		walk_wanted(st->adapt, true);
 }
 
 void adapt_settings(struct store *st, struct node *n)
 {
 	if (st->adapt && !settings_of(st, n))
-		adapt_walk_all(st); /* a directory's: all below it may be meant */
+		walk_wanted(st->adapt, false); /* a directory's: all below it may be meant */
 }

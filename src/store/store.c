@@ -186,7 +186,8 @@ static void poll_writers(struct store *st)
 	if (!adapt_knows(st, false))
 		return;
 	if (!wrote || st->cfg.full != FULL_EVICT) {
-		if (space_used(st) > atomic_load(&st->ssd_limit))
+		/* sealing what waits loses nothing */
+		if (space_used(st) > atomic_load(&st->ssd_limit) && !seal_press(st))
 			space_trim(st, 1);
 	} else if (space_free(st) < want) {
 		if (space_reserve(st, want, 0) == 0)
@@ -203,7 +204,7 @@ static void *tick_thread(void *arg)
 
 	if (!st->clean)
 		recover_reindex(st);
-	adapt_walk_all(st);
+	adapt_index_whole(st);
 	seal_queue_pending(st);
 	lock_acquire(&st->tick_lock);
 	while (!st->tick_stop) {
