@@ -5,8 +5,6 @@
  */
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -14,8 +12,6 @@
 #include "policy/policy.h"
 #include "store/adapt.h"
 #include "store/level.h"
-#include "store/seal.h"
-#include "store/seal_enc.h"
 
 void move_yield(struct store *st)
 {
