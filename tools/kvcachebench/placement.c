@@ -32,13 +32,14 @@ static int run(struct rig *g, const struct place_options *o, struct place_set *s
 		return r ? r : place_prepare(g, o, set, sys);
 	if (r == 0)
 		r = place_run_all(g, o, set, sys, rep);
-	/* also of a run that was interrupted */
-	if (r == 0 || (r == -EINTR && rep->rows))
-		place_report_print(o, set, sys, rep);
-	if (o->plot && (r == 0 || (r == -EINTR && rep->rows))) {
+	if (!rep->bounds)
+		return r;
+	/* also of what was run before an interrupt or an error */
+	place_report_print(o, set, sys, rep);
+	if (o->plot) {
 		int e = place_plot(o, sys, rep);
 
-		r = e ? e : r;
+		r = r ? r : e;
 	}
 	return r;
 }

@@ -307,13 +307,14 @@ static int forms_of_levels(struct rig *g, const struct place_options *o, struct 
 	return r;
 }
 
-/* A store in which every file is brought to what the label says, for ever. */
+/* A store in which every file is brought to what the label says, for ever. All that is left
+ * of it is read, as the systems that keep it so do. */
 static int form_of_drop(struct rig *g, const struct place_options *o, struct place_set *s,
 			unsigned form)
 {
 	struct place_system sys = { .name = "drop" };
 	struct rig_mount m = { .pid = 0 };
-	int r = rig_mount_start(g, &m, "quality", "quality=0,settle=1h"), e;
+	int r = rig_mount_start(g, &m, "quality", "quality=0,policy=lru,settle=1h"), e;
 
 	snprintf(sys.level, sizeof(sys.level), "%s", s->form[form].label);
 	if (r == 0)

@@ -371,6 +371,9 @@ static int run_systems(struct runs *u)
 	if (r == 0 && is_time(u))
 		sbuf_addf(&u->rep->notes, "Ended after %u minutes: systems without all repeats have "
 			  "fewer runs, or none.\n", u->o->minutes);
+	if (r < 0 && r != -EINTR)
+		sbuf_addf(&u->rep->notes, "Ended by an error (%s): systems have fewer runs, or none.\n",
+			  err_text(r));
 	return r;
 }
 
@@ -389,14 +392,13 @@ int place_run_all(struct rig *g, const struct place_options *o, struct place_set
 		r = control_create(&u);
 	if (r == 0)
 		r = place_rates_measure(g, s, &u.rates);
-	if (r == 0)
-		r = run_systems(&u);
-	if (r == 0 || r == -EINTR) {
+	if (r == 0) {
 		int e;
 
+		r = run_systems(&u);
 		device_rates(&u);
 		e = bounds(&u);
-		r = e ? e : r;
+		r = r ? r : e;
 	}
 	if (u.control_buf)
 		munmap(u.control_buf, u.control_bytes + (1u << 20));
