@@ -427,6 +427,14 @@ bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool al
 
 /* ---- the thread -------------------------------------------------------------------- */
 
+/* A walk that others wait for begins before the next tick. */
+static uint64_t next_ns(const struct adapt *ad) REQUIRES(ad->q_lock)
+{
+	bool awaited = ad->walk && ad->whole && !ad->known;
+
+	return awaited && ad->walk_ns < ad->tick_ns ? ad->walk_ns : ad->tick_ns;
+}
+
 /* Takes all that waits; false: the end. */
 static bool wait_events(struct adapt *ad, struct list *ret, bool busy)
 {
@@ -435,8 +443,7 @@ static bool wait_events(struct adapt *ad, struct list *ret, bool busy)
 	list_init(ret);
 	lock_acquire(&ad->q_lock);
 	while (!ad->stop && !ad->limits && list_empty(&ad->queue) && !busy &&
-	       (!ad->walk || !ad->whole || ad->known) &&
-	       cond_wait_until(&ad->wake, &ad->q_lock, ad->tick_ns))
+	       cond_wait_until(&ad->wake, &ad->q_lock, next_ns(ad)))
 		;
 	go = !ad->stop;
 	if (ad->limits)
