@@ -301,10 +301,8 @@ int place_store_fill(struct place_store *s)
 		use(s, i, unit);
 	if (r == 0 && s->copied)
 		r = limit(s);
-	/* what was written to make the store is no load */
-	if (r == 0)
-		rig_drop_data();
-	if (r == 0)
-		r = plans(s) ? place_store_settle(s) : fill_memory(s);
-	return r;
+	if (r < 0)
+		return r;
+	rig_drop_data(); /* what was written to make the store is no load */
+	return plans(s) ? place_store_settle(s) : fill_memory(s);
 }
