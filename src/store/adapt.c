@@ -7,136 +7,18 @@
 #include "store/adapt.h"
 
 #include <errno.h>
-#include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "policy/policy.h"
 #include "store/adapt_types.h"
-#include "store/level.h"
 
-#define QUEUE_MAX 65536u
 #define TICK_NS NSEC_PER_SEC
 /* A plan is followed by so many times its own length without one. */
 #define PLAN_REST 100
 /* Moves get at least this of the device. */
 #define MOVES_MIN_BPS (64ull << 20)
-/* Whoever needs room asks again for so long while the table is being planned. */
-#define ROOM_TRIES 50
-#define ROOM_PAUSE_NS 100000
-
-/* ---- the queue ---------------------------------------------------------------- */
-
-static void event_put(struct adapt *ad, const struct adapt_event *what)
-{
-	struct adapt_event *e = mem_alloc(sizeof(*e));
-	bool full;
-
-	if (e) {
-		*e = *what;
-		e->now_ns = clock_real_ns();
-		list_init(&e->link);
-	}
-	lock_acquire(&ad->q_lock);
-	full = !e || ad->n_queue >= QUEUE_MAX || ad->stop;
-	if (full) {
-		ad->walk = ad->lost = true; /* finds what was lost */
-	} else {
-		list_add_tail(&ad->queue, &e->link);
-		ad->n_queue++;
-		cond_signal(&ad->wake);
-	}
-	lock_release(&ad->q_lock);
-	if (full)
-		mem_free(e);
-}
-
-/* Without a name it is left to whoever has it open, and nothing of it may move. While its
- * name is going, it may stay yet; ctx_gone_locked() has the last word. */
-static bool nameless(struct ctx *c)
-{
-	bool yes;
-
-	lock_acquire(&c->lock);
-	yes = c->unlinked && !c->leaving;
-	lock_release(&c->lock);
-	return yes;
-}
-
-static void seen(struct ctx *c, struct node *n, enum adapt_kind kind)
-{
-	struct adapt_event e = { .kind = kind };
-
-	if (c->st->adapt && !nameless(c) && adapt_item(c, n, &e.it))
-		event_put(c->st->adapt, &e);
-}
-
-void adapt_seen(struct ctx *c, struct node *n)
-{
-	seen(c, n, ADAPT_SEEN);
-}
-
-void adapt_sealed(struct ctx *c, struct node *n)
-{
-	seen(c, n, ADAPT_SEALED);
-}
-
-/* Queued under the lock: who looks later is heard later. While something is being moved, what
- * is there is neither what was nor what will be, and the policy keeps what it has planned; the
- * end of that tells (ctx_work_end). */
-static void report(struct ctx *c, enum adapt_kind kind)
-{
-	struct adapt_event e = { .kind = kind, .it.id = c->ino };
-
-	lock_acquire(&c->lock);
-	if (kind == ADAPT_USED || c->working == 0) {
-		adapt_place_locked(c, &e.it.now);
-		e.replica_pages = adapt_replica_pages_locked(c);
-		e.last = c->opens == 0;
-		event_put(c->st->adapt, &e);
-	}
-	lock_release(&c->lock);
-}
-
-void adapt_used(struct ctx *c)
-{
-	if (c->st->adapt && c->state != CTX_PLAIN)
-		report(c, ADAPT_USED);
-}
-
-void adapt_moved(struct ctx *c)
-{
-	if (c->st->adapt)
-		report(c, ADAPT_MOVED);
-}
-
-void adapt_by_hand(struct store *st, uint64_t ino)
-{
-	struct adapt_event e = { .kind = ADAPT_HAND, .it.id = ino };
-
-	if (st->adapt)
-		event_put(st->adapt, &e);
-}
-
-void adapt_dropped(struct store *st, uint64_t ino, unsigned stored)
-{
-	struct adapt_event e = { .kind = ADAPT_DROPPED, .it.id = ino };
-
-	if (!st->adapt)
-		return;
-	e.it.now.stored = (uint8_t)stored;
-	event_put(st->adapt, &e);
-}
-
-void adapt_gone(struct store *st, uint64_t ino)
-{
-	struct adapt_event e = { .kind = ADAPT_GONE, .it.id = ino };
-
-	if (st->adapt)
-		event_put(st->adapt, &e);
-}
 
 /* ---- events -------------------------------------------------------------------- */
 
@@ -223,12 +105,6 @@ static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive
 	}
 }
 
-static void carry_out(struct adapt *ad, const struct adaptive_moves *m)
-{
-	for (unsigned i = 0; i < m->n; i++)
-		adapt_carry_out(ad, &m->v[i]);
-}
-
 /* ---- rates and budgets ----------------------------------------------------------- */
 
 uint64_t adapt_set_aside(struct store *st)
@@ -299,130 +175,8 @@ static void plan(struct adapt *ad, struct adaptive_moves *m)
 	adaptive_stats(ad->a, &s);
 	lock_release(&ad->lock);
 	ad->changed = m->n == m->max || s.plan_waits; /* there is more */
-	carry_out(ad, m);
+	adapt_carry_out(ad, m);
 	ad->plan_ns = clock_mono_ns() + (clock_mono_ns() - start) * PLAN_REST;
-}
-
-void adapt_limits(struct store *st)
-{
-	struct adapt *ad = st->adapt;
-
-	if (!ad)
-		return;
-	lock_acquire(&ad->q_lock);
-	ad->limits = true;
-	cond_signal(&ad->wake);
-	lock_release(&ad->q_lock);
-}
-
-/* ---- room ------------------------------------------------------------------------ */
-
-static bool table_try(struct adapt *ad) TRY_ACQUIRES(true, ad->lock)
-{
-	const struct timespec pause = { 0, ROOM_PAUSE_NS };
-
-	for (int i = 0; i < ROOM_TRIES; i++) {
-		if (lock_try(&ad->lock))
-			return true;
-		nanosleep(&pause, NULL);
-	}
-	return false;
-}
-
-/* Steps of least loss until @bytes would be free, carried out here. False: none. */
-static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, uint64_t keep)
-{
-	struct adaptive_moves m = { .max = ADAPT_MOVES_MAX };
-
-	m.v = mem_alloc(m.max * sizeof(*m.v));
-	if (!m.v)
-		return false;
-	if (table_try(ad)) {
-		(void)adaptive_room(ad->a, tier, bytes, keep, clock_real_ns(), &m);
-		lock_release(&ad->lock);
-	}
-	carry_out(ad, &m);
-	mem_free(m.v);
-	return m.n > 0;
-}
-
-#define ROUNDS 8
-
-/* For a decoded @copy the pages that another one leaves do as well. */
-static bool enough(struct store *st, uint64_t bytes, bool copy)
-{
-	return budget_free(&st->dram) >= bytes || (copy && copy_pool_ready(st->copies, bytes));
-}
-
-/* What was given up may be kept for its next use by the pool or the arena. */
-static bool room_dram(struct store *st, uint64_t bytes, const struct ctx *keep, bool copy)
-{
-	struct adapt *ad = st->adapt;
-
-	for (int i = 0; ad && i < ROUNDS && !enough(st, bytes, copy); i++) {
-		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
-			     keep ? keep->ino : 0))
-			break;
-		if (!copy && st->copies)
-			copy_pool_shrink(st->copies, bytes, false);
-		if (!enough(st, bytes, copy))
-			(void)arena_trim(st->arena);
-	}
-	return enough(st, bytes, copy);
-}
-
-bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep)
-{
-	return room_dram(st, bytes, keep, false);
-}
-
-bool adapt_room_copy(struct store *st, uint64_t bytes, const struct ctx *keep)
-{
-	return room_dram(st, bytes, keep, true);
-}
-
-#define KNOWN_LOOK_NS (100 * NSEC_PER_MSEC) /* is the end near? */
-
-bool adapt_knows(struct store *st, bool wait)
-{
-	struct adapt *ad = st->adapt;
-	bool known;
-
-	if (!ad)
-		return true;
-	lock_acquire(&ad->q_lock);
-	while (wait && !ad->known && !atomic_load(&st->stopping) &&
-	       clock_mono_ns() < ad->known_by_ns)
-		(void)cond_wait_until(&ad->all_known, &ad->q_lock,
-				      clock_mono_ns() + KNOWN_LOOK_NS);
-	known = ad->known || clock_mono_ns() >= ad->known_by_ns;
-	lock_release(&ad->q_lock);
-	return known;
-}
-
-/* Could that be made free at all? Not known while it is being planned. */
-static bool room_ssd_exists(struct store *st, uint64_t bytes, uint64_t keep_ino)
-{
-	struct adapt *ad = st->adapt;
-	uint64_t spare;
-
-	if (!table_try(ad))
-		return false;
-	spare = adaptive_spare(ad->a, keep_ino);
-	lock_release(&ad->lock);
-	return space_short(st, bytes) <= spare;
-}
-
-bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none)
-{
-	struct adapt *ad = st->adapt;
-
-	if (ad && all_or_none && !room_ssd_exists(st, bytes, keep_ino))
-		return false;
-	for (int i = 0; ad && i < ROUNDS && space_short(st, bytes) > 0; i++)
-		if (!give_up(ad, ADAPTIVE_SSD, space_short(st, bytes), keep_ino))
-			break;
-	return space_free(st) >= bytes;
 }
 
 /* ---- the thread -------------------------------------------------------------------- */
@@ -472,7 +226,7 @@ static void events_run(struct adapt *ad, struct list *events, struct adaptive_mo
 			apply(ad, e, m);
 			lock_release(&ad->lock);
 			ad->changed |= e->kind != ADAPT_MOVED;
-			carry_out(ad, m);
+			adapt_carry_out(ad, m);
 		}
 		mem_free(e);
 	}

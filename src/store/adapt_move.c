@@ -256,7 +256,7 @@ static bool is_up(const struct cost_place *now, const struct cost_place *to)
 	       (to->dram > 0 && to->packing != now->packing);
 }
 
-void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m)
+static void carry_out(struct adapt *ad, const struct adaptive_move *m)
 {
 	struct store *st = ad->st;
 	bool work = m->work_pages > 0;
@@ -278,4 +278,10 @@ void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m)
 	if (r < 0 || !work)
 		adapt_moved(c);
 	ctx_put(c);
+}
+
+void adapt_carry_out(struct adapt *ad, const struct adaptive_moves *m)
+{
+	for (unsigned i = 0; i < m->n; i++)
+		carry_out(ad, &m->v[i]);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef KVCACHEFS_STORE_ADAPT_TYPES_H
 #define KVCACHEFS_STORE_ADAPT_TYPES_H
-/* Shared by adapt.c, adapt_item.c, adapt_info.c, adapt_move.c and adapt_walk.c. */
+/* Shared by the files adapt*.c. */
 #include "policy/adaptive.h"
 #include "store/adapt.h"
 
@@ -64,7 +64,7 @@ uint32_t adapt_replica_pages_locked(struct ctx *c) REQUIRES(&c->lock);
 uint32_t adapt_base_pages(const struct cost_item *it, unsigned layers, uint32_t replica_pages);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
-void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);
+void adapt_carry_out(struct adapt *ad, const struct adaptive_moves *m);
 /* adapt_walk.c; the thread's own. The next few contexts; is there more to do? */
 void adapt_walk_step(struct adapt *ad);
 bool adapt_walking(const struct adapt *ad);
