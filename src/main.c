@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "fs/check.h"
 #include "fs/daemon.h"
 #include "fs/fs.h"
@@ -30,13 +31,6 @@ struct kvcachefs {
 	struct fs *fs;       /* owned */
 	int signal_fd;       /* owned */
 };
-
-static uint64_t ram_bytes(void)
-{
-	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-
-	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
-}
 
 static void print_why(const struct sbuf *why)
 {
@@ -192,10 +186,10 @@ static void tear_down(struct kvcachefs *k)
 static int command_line(struct kvcachefs *k, int argc, char **argv)
 {
 	struct sbuf text = SBUF_INIT;
-	int r = options_init(&k->opt, ram_bytes()), code = -1;
+	int r = options_init(&k->opt, mem_machine_bytes()), code = -1;
 
 	if (r == 0)
-		r = options_parse(&k->opt, argc, argv, ram_bytes(), &text);
+		r = options_parse(&k->opt, argc, argv, mem_machine_bytes(), &text);
 	if (r < 0) {
 		print_why(&text);
 		code = EXIT_USAGE;

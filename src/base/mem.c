@@ -2,10 +2,10 @@
 /* malloc and page allocation behind one fault hook. */
 #include "base/mem.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/units.h"
@@ -102,4 +102,11 @@ void mem_free_pages(void *p, size_t len)
 {
 	if (p)
 		(void)munmap(p, mem_page_len(len)); /* fails only for a wrong range */
+}
+
+uint64_t mem_machine_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
 }

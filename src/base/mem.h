@@ -7,6 +7,7 @@
  * malloc in base, layouts, codecs, tiers, policy and store.
  */
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -20,6 +21,9 @@ void mem_free(void *p); /* NULL ok */
  * mmap'ed, MADV_HUGEPAGE from 2 MiB; excluded from core dumps. */
 void *mem_alloc_pages(size_t len);
 void mem_free_pages(void *p, size_t len); /* NULL ok */
+
+/* Memory that the machine has; 0: not known. */
+uint64_t mem_machine_bytes(void);
 
 #define KVFS_PAGE 4096u
 

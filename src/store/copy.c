@@ -50,7 +50,6 @@ struct copy {
 struct copy_pool {
 	struct budget *budget;  /* borrowed */
 	int mount_fd;           /* owned: the detached tmpfs */
-	uint64_t max_bytes;
 	struct lock lock;
 	struct list idle GUARDED; /* lock; newest first */
 	struct list busy GUARDED; /* lock */
@@ -60,16 +59,15 @@ struct copy_pool {
 
 /* ---- the private tmpfs ---------------------------------------------------- */
 
-static int make_mount(uint64_t bytes)
+/* As large as memory: what it may hold is for the budget to say, which may be raised. */
+static int make_mount(void)
 {
-	char size[32];
 	int fs, fd, err;
 
 	fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return -errno;
-	snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
-	if (fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
+	if (fsconfig(fs, FSCONFIG_SET_STRING, "size", "100%", 0) < 0 ||
 	    fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0) < 0)
 		goto err_fs;
 	/* Kernels without huge pages refuse it: then 4 KiB pages, at two thirds of the speed. */
@@ -87,15 +85,14 @@ err_fs:
 	return err;
 }
 
-int copy_pool_create(struct budget *b, uint64_t max_bytes, struct copy_pool **ret) NO_TSA
+int copy_pool_create(struct budget *b, struct copy_pool **ret) NO_TSA
 {
 	struct copy_pool *p = mem_zalloc(sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
 	p->budget = b;
-	p->max_bytes = max_bytes;
-	p->mount_fd = make_mount(round_up_u64(max_bytes, COPY_UNIT) + COPY_UNIT);
+	p->mount_fd = make_mount();
 	if (p->mount_fd < 0) {
 		int err = p->mount_fd;
 
@@ -254,7 +251,7 @@ int copy_create(struct copy_pool *p, uint64_t size, struct copy **ret)
 	struct copy *c;
 	int err = 0;
 
-	if (need < size || need > p->max_bytes)
+	if (need < size || need > budget_limit(p->budget))
 		return -ENOSPC;
 	lock_acquire(&p->lock);
 	reap_locked(p);
@@ -283,7 +280,7 @@ struct copy *copy_get(struct copy *c)
 	return c;
 }
 
-/* Idle pages beyond half of the pool do not wait for a use. */
+/* Idle pages beyond half of the budget do not wait for a use. */
 static void trim(struct copy_pool *p)
 {
 	uint64_t sum = 0;
@@ -294,7 +291,7 @@ static void trim(struct copy_pool *p)
 	reap_locked(p);
 	list_for_each_safe(l, tmp, &p->idle) {
 		sum += container_of(l, struct copy, link)->held_bytes;
-		if (sum > p->max_bytes / 2) {
+		if (sum > budget_limit(p->budget) / 2) {
 			list_del(l);
 			list_add_tail(&out, l);
 		}
@@ -346,7 +343,7 @@ int copy_pool_prepare(struct copy_pool *p, uint64_t size, bool (*go_on)(void *ar
 	struct copy *c;
 	int err;
 
-	if (size > p->max_bytes / 4)
+	if (size > budget_limit(p->budget) / 4)
 		return -ENOSPC;
 	c = make(p, &err);
 	if (!c)

@@ -23,7 +23,7 @@ struct copy_pool;
 struct copy;
 
 /* -EPERM, -ENOSYS, -errno when there can be no private tmpfs: no copies then. */
-WUR int copy_pool_create(struct budget *b, uint64_t max_bytes, struct copy_pool **ret);
+WUR int copy_pool_create(struct budget *b, struct copy_pool **ret);
 void copy_pool_destroy(struct copy_pool *p); /* NULL ok */
 
 /* A file of exactly @size bytes, all pages present; contents undefined except
@@ -35,7 +35,7 @@ WUR int copy_create(struct copy_pool *p, uint64_t size, struct copy **ret);
 bool copy_pool_ready(struct copy_pool *p, uint64_t size);
 /* Makes such a file, clearing its pages piece by piece; @go_on is asked after each
  * and may sleep. Like copy_create; -ENOSPC also when it were more than a quarter
- * of the pool; -KVFS_ECANCELED when @go_on said no. */
+ * of the budget; -KVFS_ECANCELED when @go_on said no. */
 WUR int copy_pool_prepare(struct copy_pool *p, uint64_t size, bool (*go_on)(void *arg), void *arg);
 struct copy *copy_get(struct copy *c);
 /* The last put gives the file back to the pool (or its pages to the kernel when

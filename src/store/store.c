@@ -90,11 +90,14 @@ static int open_meta(struct store *st, struct sbuf *why)
 
 static int open_memory(struct store *st, struct sbuf *why)
 {
-	uint64_t dram = st->cfg.dram_bytes;
+	uint64_t dram = st->cfg.dram_bytes, most = mem_machine_bytes();
 	int r;
 
 	budget_init(&st->dram, dram);
-	r = arena_create(&st->dram, dram, &st->arena);
+	/* addresses for a limit that is raised later, where they can be had */
+	r = arena_create(&st->dram, most > dram ? most : dram, &st->arena);
+	if (r < 0)
+		r = arena_create(&st->dram, dram, &st->arena);
 	if (r == 0)
 		r = tier_ssd_create(SSD_DEPTH, &st->ssd);
 	if (r == 0)
@@ -255,7 +258,7 @@ int store_start(struct store *st, const struct store_kernel_ops *k, void *karg, 
 	dirs_lock_pid(st);
 	r = start_reader(st);
 	if (r == 0 && (st->paths & PATH_PASSTHROUGH_READ) &&
-	    copy_pool_create(&st->dram, st->cfg.dram_bytes, &st->copies) < 0)
+	    copy_pool_create(&st->dram, &st->copies) < 0)
 		st->copies = NULL; /* status shows it: reads stream then */
 	if (r == 0 && !st->read_only)
 		r = meta_begin(st->meta);

@@ -42,7 +42,6 @@ struct arena {
 	struct budget *b; /* borrowed */
 	char *base;
 	uint64_t zone_bytes; /* of each zone: [ZONE_SMALL][ZONE_HUGE] from base */
-	uint64_t warm_max_bytes;
 	struct lock lock;
 	/* all below under lock; cold + warm = the free addresses of a zone */
 	struct extent_set cold[ZONES] GUARDED, warm[ZONES] GUARDED;
@@ -237,8 +236,6 @@ int arena_create(struct budget *b, uint64_t max_bytes, struct arena **ret)
 	if (!a)
 		return -ENOMEM;
 	a->b = b;
-	a->warm_max_bytes = max_bytes / 32 < ARENA_WARM_MAX_BYTES ? max_bytes / 32
-								  : ARENA_WARM_MAX_BYTES;
 	lock_init(&a->lock);
 	rc = arena_map(a, max_bytes);
 	if (rc)
@@ -333,6 +330,13 @@ int arena_alloc(struct arena *a, size_t len, void **ret)
 	return 0;
 }
 
+static uint64_t arena_warm_max(const struct arena *a)
+{
+	uint64_t part = budget_limit(a->b) / 32;
+
+	return part < ARENA_WARM_MAX_BYTES ? part : ARENA_WARM_MAX_BYTES;
+}
+
 void arena_free(struct arena *a, void *p, size_t len)
 {
 	uint64_t off, rounded = arena_rounded(len);
@@ -348,7 +352,7 @@ void arena_free(struct arena *a, void *p, size_t len)
 	assert(a->used_bytes >= rounded);
 	a->used_bytes -= rounded;
 	warm = a->warm[ZONE_SMALL].bytes + a->warm[ZONE_HUGE].bytes + rounded <=
-		       a->warm_max_bytes &&
+		       arena_warm_max(a) &&
 	       budget_used(a->b) <= budget_limit(a->b);
 	if (warm)
 		arena_add(a, &a->warm[z], arena_node(a, off, rounded));

@@ -163,7 +163,7 @@ static int one_use(void *arg)
 static int one_pool(void *arg)
 {
 	struct copy_pool *p;
-	int err = copy_pool_create(arg, MAX, &p);
+	int err = copy_pool_create(arg, &p);
 
 	if (!err)
 		copy_pool_destroy(p);
@@ -177,7 +177,7 @@ int main(void)
 	int err;
 
 	budget_init(&b, MAX);
-	err = copy_pool_create(&b, MAX, &p);
+	err = copy_pool_create(&b, &p);
 	if (err == -EPERM || err == -ENOSYS)
 		return TEST_SKIP; /* not root: no private tmpfs */
 	CHECK_EQ(err, 0);
