@@ -169,6 +169,7 @@ static void undo(struct job *j)
 static void up(struct job *j)
 {
 	struct ctx *c = j->c;
+	const struct read_pace pace = { .cancel = &c->wanted, .alone = true };
 	int r;
 
 	move_yield(c->st);
@@ -184,7 +185,7 @@ static void up(struct job *j)
 		space_drop_dram(c, true, false);
 	if (r == 0 && j->to.copy && !overtaken(j)) {
 		gate_enter(&c->gate, false);
-		r = move_copy(c, &c->wanted);
+		r = move_copy(c, &pace);
 		gate_leave(&c->gate, false);
 		if (r == 0)
 			time_copy(c);

@@ -29,6 +29,7 @@
 #include "store/read_types.h"
 
 #define DEPTH 32
+#define DEPTH_ALONE 2
 #define HELPERS_MAX 16
 #define WARM_BYTES (8u << 20) /* at the beginning: decoded last, into the cache */
 
@@ -45,7 +46,7 @@ struct job {
 	uint8_t *dst;
 	uint64_t size;                /* bytes of dst */
 	uint64_t data;                /* of them, bytes that are not zeros for sure */
-	const _Atomic bool *cancel;
+	struct read_pace pace;
 	uint8_t *on_device;           /* bit per chunk; owned */
 	uint8_t *last GUARDED;        /* likewise: to go through the window */
 	struct lock lock;
@@ -135,7 +136,8 @@ static int decode_fetched(struct job *j, struct fbuf *f)
 
 static bool stopped(struct job *j) REQUIRES(j->lock)
 {
-	if (!j->err && j->cancel && atomic_load_explicit(j->cancel, memory_order_relaxed))
+	if (!j->err && j->pace.cancel &&
+	    atomic_load_explicit(j->pace.cancel, memory_order_relaxed))
 		j->err = -KVFS_ECANCELED;
 	return j->err != 0;
 }
@@ -288,7 +290,7 @@ static int plan(struct job *j) NO_TSA
 		n++;
 	}
 	j->mem_next = j->n_chunks;
-	for (unsigned i = 0; i < DEPTH && i < n; i++) {
+	for (unsigned i = 0; i < n && i < (j->pace.alone ? DEPTH_ALONE : DEPTH); i++) {
 		struct fbuf *f = window_fbuf_get(&j->r->w, most, i == 0);
 
 		if (!f && i == 0)
@@ -368,7 +370,7 @@ static void job_fini(struct job *j) NO_TSA
 }
 
 static struct job *job_create(struct reader *r, const struct read_source *src, void *dst,
-			      uint64_t size, const _Atomic bool *cancel) NO_TSA
+			      uint64_t size, const struct read_pace *pace) NO_TSA
 {
 	struct job *j = mem_zalloc(sizeof(*j));
 	uint64_t data = src->obj->logical_bytes;
@@ -381,13 +383,14 @@ static struct job *job_create(struct reader *r, const struct read_source *src, v
 	j->dst = dst;
 	j->size = size;
 	j->data = data < size ? data : size;
-	j->cancel = cancel;
+	if (pace)
+		j->pace = *pace;
 	j->cpu = sched_getcpu();
 	lock_init(&j->lock);
 	cond_init(&j->cond);
 	list_init(&j->idle);
 	list_init(&j->ready);
-	j->n_helpers = workers_threads(r->cfg.workers);
+	j->n_helpers = j->pace.alone ? 0 : workers_threads(r->cfg.workers);
 	j->n_helpers = j->n_helpers < HELPERS_MAX ? j->n_helpers : HELPERS_MAX;
 	for (unsigned i = 0; i < j->n_helpers; i++) {
 		j->helpers[i].job = j;
@@ -416,9 +419,9 @@ static void note_rate(struct job *j, uint64_t ns) NO_TSA
 }
 
 int reader_decode_all(struct reader *r, const struct read_source *src, void *dst, uint64_t size,
-		      const _Atomic bool *cancel)
+		      const struct read_pace *pace)
 {
-	struct job *j = job_create(r, src, dst, size, cancel);
+	struct job *j = job_create(r, src, dst, size, pace);
 	uint64_t start = clock_mono_ns();
 	int err;
 
@@ -427,7 +430,7 @@ int reader_decode_all(struct reader *r, const struct read_source *src, void *dst
 	err = plan(j);
 	if (!err)
 		err = run(j);
-	if (!err && r->cfg.rates)
+	if (!err && r->cfg.rates && !j->pace.alone)
 		note_rate(j, clock_mono_ns() - start);
 	give_back(j);
 	if (!err)

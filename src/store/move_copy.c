@@ -20,7 +20,7 @@ static bool room_for_copy(struct store *st, uint64_t size, const struct ctx *kee
 }
 
 /* Gate held. 0 also when there is one already. */
-int move_copy(struct ctx *c, const _Atomic bool *cancel)
+int move_copy(struct ctx *c, const struct read_pace *pace)
 {
 	struct store *st = c->st;
 	struct read_source src;
@@ -46,7 +46,7 @@ int move_copy(struct ctx *c, const _Atomic bool *cancel)
 	r = copy_map(copy, &map);
 	if (r == 0) {
 		read_source_of(c, &src);
-		r = reader_decode_all(st->reader, &src, map, c->size, cancel);
+		r = reader_decode_all(st->reader, &src, map, c->size, pace);
 		replica_put(src.rep);
 		copy_unmap(copy, map);
 	}

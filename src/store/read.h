@@ -76,13 +76,18 @@ void reader_done(struct reader *r, struct read_reply *ret);
 WUR int reader_copy(struct reader *r, const struct read_source *src, uint64_t off, void *buf,
 		    size_t len);
 
+/* For who need not be fast. */
+struct read_pace {
+	const _Atomic bool *cancel; /* stops it: -KVFS_ECANCELED; NULL: nothing does */
+	bool alone; /* the calling thread, at its priority, with few reads ahead */
+};
 /*
  * Decodes the whole object into @dst (mmap of a copy, dst_len = size, any
  * alignment) on the calling thread and idle workers, fetching from SSD what the
- * replica lacks, with deep queue. *@cancel (may be NULL) stops it: -KVFS_ECANCELED.
+ * replica lacks, with deep queue; @pace NULL: like that.
  */
 WUR int reader_decode_all(struct reader *r, const struct read_source *src, void *dst,
-			  uint64_t size, const _Atomic bool *cancel);
+			  uint64_t size, const struct read_pace *pace);
 
 /* Fetches the first @n_layers layers of chunk @chunk of @obj, checks and decodes them
  * into @buf (its decoded length), whatever window and replicas hold. As reader_read. */

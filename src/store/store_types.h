@@ -436,7 +436,8 @@ size_t info_inodes(struct store *st, uint64_t **ret);
 WUR int move_replica(struct ctx *c);
 /* The same with the first @layers, packed so; ends when the file is opened. */
 WUR int move_replica_as(struct ctx *c, unsigned layers, enum cost_packing packing);
-WUR int move_copy(struct ctx *c, const _Atomic bool *cancel);
+/* Gate held; @pace NULL: as fast as may be. */
+WUR int move_copy(struct ctx *c, const struct read_pace *pace);
 /* Makes pages for a decoded copy of @size bytes in the background, so that an
  * open need not wait for the kernel to clear them. */
 void move_prepare(struct store *st, uint64_t size);

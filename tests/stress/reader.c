@@ -192,6 +192,7 @@ static void cancelled_in_the_middle(void)
 	const struct reading_config c = { .tier = RTIER_SSD, .threads = 2, .parts = &part,
 					  .n_parts = 1 };
 	_Atomic bool cancel;
+	const struct read_pace pace = { .cancel = &cancel };
 	struct reading f;
 	uint8_t *buf;
 
@@ -203,7 +204,7 @@ static void cancelled_in_the_middle(void)
 
 		atomic_store(&cancel, false);
 		start(&t, 1, cancel_soon, (void *)&cancel);
-		err = reader_decode_all(f.reader, &f.src, buf, f.size, &cancel);
+		err = reader_decode_all(f.reader, &f.src, buf, f.size, &pace);
 		CHECK(err == -KVFS_ECANCELED || (err == 0 && !memcmp(buf, f.data, f.size)));
 		join(&t, 1);
 	}
