@@ -146,6 +146,20 @@ static void prepare_run(struct work *w)
 	atomic_fetch_sub(&st->moves, 1);
 }
 
+#define RESERVE_STAYS_NS (60 * NSEC_PER_SEC)
+
+/* Up at once, down when nothing of that size came for a while: what a policy that plans gives
+ * contexts does not swing with the size of each file. */
+static void set_reserve(struct store *st, uint64_t bytes)
+{
+	uint64_t now = clock_mono_ns(), is = copy_pool_reserved(st->copies);
+
+	if (bytes < is && now < atomic_load(&st->reserve_ns) + RESERVE_STAYS_NS)
+		return;
+	copy_pool_reserve(st->copies, bytes);
+	atomic_store(&st->reserve_ns, now);
+}
+
 void move_prepare(struct store *st, uint64_t size)
 {
 	uint64_t reserve = reserve_of(st, size);
@@ -155,7 +169,7 @@ void move_prepare(struct store *st, uint64_t size)
 	    copy_pool_ready(st->copies, size))
 		return;
 	if (reserve || budget_free(&st->dram) >= copy_held(size))
-		copy_pool_reserve(st->copies, reserve);
+		set_reserve(st, reserve);
 	if (!may_prepare(st, size) || atomic_exchange(&st->preparing, true))
 		return;
 	p = mem_zalloc(sizeof(*p));

@@ -155,6 +155,7 @@ struct store {
 	struct adapt *adapt;          /* adapt.h; NULL under policies that do not plan */
 	struct cold_loads cold;       /* from SSD: copies or streams */
 	_Atomic bool preparing; /* pages for a decoded copy, in the background */
+	_Atomic uint64_t reserve_ns; /* CLOCK_MONOTONIC: when so many were last asked for */
 	_Atomic uint64_t made_bytes; /* of copies that opens have made, while they are open */
 
 	struct lock tick_lock;
