@@ -76,11 +76,13 @@ static bool same_cell(const struct place_cell *a, const struct place_cell *b)
 /* ---- adaptive beside the others -------------------------------------------------------- */
 
 /* Of the adaptive rows in @row's cell, by @less_delay: the least delay at no less than
- * its quality less a percent; else the most quality at no more than its delay. 0: none. */
-static double best_adaptive(const struct place_systems *sys, const struct place_report *rep,
-			    const struct place_row *row, bool less_delay)
+ * its quality less a percent; else the most quality at no more than its delay. NULL: none. */
+static const struct place_row *best_adaptive(const struct place_systems *sys,
+					     const struct place_report *rep,
+					     const struct place_row *row, bool less_delay)
 {
-	double d0 = place_mean(row, of_mean, NULL), q0 = place_mean(row, of_quality, NULL), best = 0;
+	double d0 = place_mean(row, of_mean, NULL), q0 = place_mean(row, of_quality, NULL), found = 0;
+	const struct place_row *best = NULL;
 
 	for (unsigned i = 0; i < rep->n; i++) {
 		const struct place_row *a = &rep->rows[i];
@@ -91,29 +93,61 @@ static double best_adaptive(const struct place_systems *sys, const struct place_
 			continue;
 		d = place_mean(a, of_mean, NULL);
 		q = place_mean(a, of_quality, NULL);
-		if (less_delay && q >= q0 - SAME_QUALITY && (best == 0 || d < best))
-			best = d;
-		if (!less_delay && d <= d0 && q > best)
-			best = q;
+		if (less_delay ? q >= q0 - SAME_QUALITY && (!best || d < found)
+			       : d <= d0 && (!best || q > found)) {
+			best = a;
+			found = less_delay ? d : q;
+		}
 	}
 	return best;
 }
 
-/* "1.52x  +6.1%": less delay at equal quality, more quality at equal delay. */
-static void compare(const struct place_systems *sys, const struct place_report *rep,
-		    const struct place_row *row, char out[40])
+struct ratio {
+	double times, low, high; /* 95 % */
+};
+
+/* How many times the delay of @a the row has: the mean of the ratios of repeats, which had the
+ * same requests. False: no repeat of both counts. */
+static bool paired(const struct place_row *row, const struct place_row *a, struct ratio *ret)
 {
-	double d = best_adaptive(sys, rep, row, true), q = best_adaptive(sys, rep, row, false);
+	double sum = 0, sq = 0, half = 0, mean;
+	unsigned n = 0, both = row->n < a->n ? row->n : a->n;
+
+	for (unsigned i = 0; i < both; i++)
+		if (row->r[i].valid && a->r[i].valid) {
+			double l = log(row->r[i].mean_s / a->r[i].mean_s);
+
+			sum += l;
+			sq += l * l;
+			n++;
+		}
+	if (n == 0)
+		return false;
+	mean = sum / n;
+	if (n > 1)
+		half = student(n - 1) * sqrt(fmax(0, sq - n * mean * mean) / (n - 1) / n);
+	*ret = (struct ratio){ exp(mean), exp(mean - half), exp(mean + half) };
+	return true;
+}
+
+/* "1.52x (1.31-1.75) less, +6.1%": less delay at equal quality, more quality at equal delay. */
+static void compare(const struct place_systems *sys, const struct place_report *rep,
+		    const struct place_row *row, char out[64])
+{
+	const struct place_row *d = best_adaptive(sys, rep, row, true);
+	const struct place_row *q = best_adaptive(sys, rep, row, false);
 	double q0 = place_mean(row, of_quality, NULL);
+	struct ratio r;
 	int n = 0;
 
 	out[0] = 0;
 	if (!sys->s[row->system].fixed)
 		return;
-	if (d > 0)
-		n = snprintf(out, 40, "%.2fx less", place_mean(row, of_mean, NULL) / d);
-	if (q > 0 && q0 > 0)
-		snprintf(out + n, 40 - (size_t)n, "%s%+.1f%%", n ? ", " : "", 100 * (q / q0 - 1));
+	if (d && paired(row, d, &r))
+		n = snprintf(out, 64, "%.2fx (%.2f-%.2f) less", r.times, r.low, r.high);
+	if (q && q0 > 0)
+		snprintf(out + n, 64 - (size_t)n, "%s%+.1f%%", n ? ", " : "",
+			 100 * (place_mean(q, of_quality, NULL) / q0 - 1));
 }
 
 /* ---- the table ------------------------------------------------------------------------- */
@@ -122,7 +156,7 @@ static void print_row(const struct place_systems *sys, const struct place_report
 		      const struct place_row *row)
 {
 	double dh, qh, d = place_mean(row, of_mean, &dh), q = place_mean(row, of_quality, &qh);
-	char text[40];
+	char text[64];
 
 	if (row->why_not) {
 		printf("  %-14s not available: %s\n", sys->s[row->system].name, row->why_not);
@@ -224,7 +258,8 @@ static void print_table(const struct place_options *o, const struct place_set *s
 	       "warm-up,\n%u readers; a removed context takes %g s per MB. Means of the repeats' "
 	       "figures with 95 %%\nintervals. Quality: task scores beside those of the exact "
 	       "caches, from the bytes read.\nThe last column: what the best alpha has less of "
-	       "delay at equal quality (within 1 %%),\nand more of quality at equal delay. Ceiling: "
+	       "delay at equal quality (within 1 %%; mean\nof the repeats' ratios, 95 %%), and more of "
+	       "quality at equal delay. Ceiling: "
 	       "the best placement for a known popularity,\nby the cost model at measured rates.\n%s",
 	       s->n, (double)s->max_bytes / 1e6, (double)s->bytes / 1e9, o->requests, o->rate,
 	       o->warmup, o->readers, o->recompute_s_per_mb, rep->notes.s ? rep->notes.s : "");
@@ -238,7 +273,19 @@ static void json_cell(struct sbuf *b, const struct place_cell *c)
 		  4 * c->dram, c->throttled ? "true" : "false");
 }
 
-static void json_row(struct sbuf *b, const struct place_systems *sys, const struct place_row *row)
+static void json_compare(struct sbuf *b, const struct place_systems *sys,
+			 const struct place_report *rep, const struct place_row *row)
+{
+	const struct place_row *a = best_adaptive(sys, rep, row, true);
+	struct ratio r;
+
+	if (sys->s[row->system].fixed && a && paired(row, a, &r))
+		sbuf_addf(b, ",\"times_less\":{\"by\":\"%s\",\"times\":%.4f,\"low\":%.4f,\"high\":%.4f}",
+			  sys->s[a->system].name, r.times, r.low, r.high);
+}
+
+static void json_row(struct sbuf *b, const struct place_systems *sys,
+		     const struct place_report *rep, const struct place_row *row)
 {
 	const struct place_system *s = &sys->s[row->system];
 
@@ -253,6 +300,7 @@ static void json_row(struct sbuf *b, const struct place_systems *sys, const stru
 
 		sbuf_addf(b, ",\"%s\":%.6f,\"%s_ci\":%.6f", measures[m].name, v, measures[m].name, half);
 	}
+	json_compare(b, sys, rep, row);
 	sbuf_adds(b, ",\"runs\":[");
 	for (unsigned i = 0; i < row->n; i++) {
 		const struct place_result *r = &row->r[i];
@@ -284,7 +332,7 @@ static void print_json(const struct place_options *o, const struct place_set *s,
 	sbuf_adds(&b, ",\"rows\":[");
 	for (unsigned i = 0; i < rep->n; i++) {
 		sbuf_adds(&b, i ? "," : "");
-		json_row(&b, sys, &rep->rows[i]);
+		json_row(&b, sys, rep, &rep->rows[i]);
 	}
 	sbuf_adds(&b, "],\"ceiling\":[");
 	for (unsigned i = 0; i < rep->n_bounds; i++) {

@@ -9,7 +9,8 @@
  *   history   each context is opened as often as it is popular, the least popular first: for
  *             what goes by recency the order is that of popularity, and what counts uses has counts
  *   memory    least recently used: the most popular contexts are brought there; adaptive
- *             decides by itself, and is given the time to bring there what it wants
+ *             decides by itself, and is given the time to bring there what it wants, at most
+ *             SETTLE_MAX_S
  *
  * Stores lie in DIR/stores, where --prepare leaves them for the next run.
  */
@@ -260,8 +261,6 @@ int place_store_settle(const struct place_store *s)
 {
 	double now, last;
 
-	if (!plans(s))
-		return 0;
 	rig_say("%s: moves to memory", s->sys->name);
 	now = brought(s);
 	for (unsigned same = 0, t = 0; same < SETTLED_POLLS && t < SETTLE_MAX_S; t++) {
