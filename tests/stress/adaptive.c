@@ -2,8 +2,8 @@
 /*
  * The adaptive policy pressed from all sides at once: writers, readers, budgets that change, files
  * that go while they are moved, damage that is found by moving, a storage budget that is full
- * while layers are given up. Nothing exact is read otherwise, nothing is lost but what may be,
- * memory stays within its limit, and nobody waits for ever.
+ * while layers are given up. Nothing exact is read otherwise, nothing is lost but what may be, what
+ * is pinned is always there, memory stays within its limit, and nobody waits for ever.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +35,11 @@
 /* What decodes and what seals (11 MB each) takes buffers whatever the limit says, or nothing would go on. */
 #define DRAM_SLACK (24u << 20)
 
-/* exact: may lose nothing; lossy: layers and, when storage is full, files; bad: gets damaged */
-enum dir { EXACT, LOSSY, BAD, DIRS };
-static const char *const dir_name[DIRS] = { "exact", "lossy", "bad" };
+/* exact: no layers, but files, when storage is full; lossy: layers as well; kept: pinned and not
+ * written again, so nothing at all; bad: gets damaged */
+enum dir { EXACT, LOSSY, KEPT, BAD, DIRS };
+static const char *const dir_name[DIRS] = { "exact", "lossy", "kept", "bad" };
+#define KEPT_SLOTS 3u
 static uint8_t *content[SEEDS];
 
 struct run {
@@ -97,6 +99,15 @@ static void make_dirs(struct run *run)
 		CHECK_EQ(store_mkdir(run->st, &who, store_root(run->st), dir_name[d], 0755,
 				     &run->dir[d], &sb), 0);
 	put_xattr(run->st, run->dir[EXACT], "user.kvcache.quality", "1");
+	put_xattr(run->st, run->dir[KEPT], "user.kvcache.quality", "1");
+}
+
+/* Whose files come and go. */
+static enum dir changing(uint64_t x)
+{
+	static const enum dir d[] = { EXACT, LOSSY, BAD };
+
+	return d[x % 3];
 }
 
 /* For clients it is EIO. */
@@ -156,7 +167,7 @@ static void check_bytes(enum dir d, const uint8_t *p, size_t at, size_t len, uns
 		if (memcmp(p, content[*seed], ROW) == 0)
 			break;
 	CHECK(*seed < SEEDS);
-	if (d == EXACT)
+	if (d == EXACT || d == KEPT)
 		CHECK(memcmp(p, content[*seed] + at, len) == 0);
 }
 
@@ -192,8 +203,20 @@ static struct node *find(struct run *run, enum dir d, unsigned slot)
 
 	snprintf(name, sizeof(name), "f%u", slot);
 	r = store_lookup(run->st, run->dir[d], name, &n, &sb);
-	CHECK(r == 0 || r == -ENOENT || (d == BAD && is_damage(r)));
+	CHECK(r == 0 || (r == -ENOENT && d != KEPT) || (d == BAD && is_damage(r)));
 	return r == 0 ? n : NULL;
+}
+
+static void make_kept(struct run *run)
+{
+	for (unsigned i = 0; i < KEPT_SLOTS; i++) {
+		struct node *n;
+
+		put_file(run, KEPT, i, i, 99);
+		n = find(run, KEPT, i);
+		CHECK_EQ(store_pin(run->st, n, 0, true), 0);
+		store_forget(run->st, n, 1);
+	}
 }
 
 /* ---- all at once ----------------------------------------------------------------- */
@@ -211,7 +234,7 @@ static void *writer(void *arg)
 	while (!atomic_load(&w->run->stop)) {
 		uint64_t r = test_rand(&w->x);
 
-		put_file(w->run, (enum dir)(r % DIRS), (unsigned)(r >> 8) % SLOTS,
+		put_file(w->run, changing(r), (unsigned)(r >> 8) % SLOTS,
 			 (unsigned)(r >> 16) % SEEDS, w->id);
 		usleep(2000);
 	}
@@ -228,7 +251,7 @@ static void *reader(void *arg)
 		uint64_t x = test_rand(&w->x);
 		enum dir d = (enum dir)(x % DIRS);
 		unsigned slot = (unsigned)((x >> 8) % SLOTS * ((x >> 16) % SLOTS) / SLOTS);
-		struct node *n = find(run, d, slot);
+		struct node *n = find(run, d, d == KEPT ? slot % KEPT_SLOTS : slot);
 		struct open_reply o;
 		int r;
 
@@ -260,7 +283,7 @@ static void *remover(void *arg)
 		int r;
 
 		snprintf(name, sizeof(name), "f%u", (unsigned)(x >> 8) % SLOTS);
-		r = store_unlink(w->run->st, w->run->dir[x % DIRS], name);
+		r = store_unlink(w->run->st, w->run->dir[changing(x)], name);
 		CHECK(r == 0 || r == -ENOENT);
 		w->run->removed += r == 0;
 		usleep(20000);
@@ -333,6 +356,11 @@ static void *limits(void *arg)
 	return NULL;
 }
 
+static uint64_t count(struct run *run, enum store_counter which)
+{
+	return atomic_load(&run->st->counters[which]);
+}
+
 static void press(struct run *run)
 {
 	static void *(*const body[])(void *) = { writer, writer, reader, reader, reader,
@@ -354,6 +382,8 @@ static void press(struct run *run)
 	       run->written, run->read, run->lost, run->removed, run->damaged, run->damage_seen,
 	       run->full);
 	CHECK(run->written > 0 && run->read > 0);
+	CHECK(count(run, CNT_LEVELS_DROPPED) > 0 && count(run, CNT_EVICTED) > 0);
+	CHECK(count(run, CNT_REPLICAS) > 0 && count(run, CNT_DRAM_EVICTED) > 0);
 }
 
 /* What is there when all is quiet is there after a restart, and exact where it must be. */
@@ -362,7 +392,7 @@ static void all_is_well(struct run *run)
 	struct caller who = { 0 };
 
 	for (unsigned d = 0; d < BAD; d++)
-		for (unsigned slot = 0; slot < SLOTS; slot++) {
+		for (unsigned slot = 0; slot < (d == KEPT ? KEPT_SLOTS : SLOTS); slot++) {
 			struct node *n = find(run, (enum dir)d, slot);
 			struct open_reply o;
 
@@ -392,6 +422,7 @@ int main(void)
 	make_content();
 	run.st = open_store(path);
 	make_dirs(&run);
+	make_kept(&run);
 	press(&run);
 	all_is_well(&run);
 	close_store(&run);
