@@ -83,10 +83,13 @@ void contexts_line(const char *path, const struct ctx_info *i, struct sbuf *out)
 	if (i->planned && i->plan_level + 1 < i->plan_layers)
 		sbuf_addf(out, "\t%u", i->plan_level);
 	else
-		sbuf_adds(out, i->planned ? "\texact" : "\t-");
+		sbuf_adds(out, i->dropped ? "\tdrop" : i->planned ? "\texact" : "\t-");
 	if (i->planned)
-		sbuf_addf(out, "\t%u/%u/%u\t%.4g\t%.4g\t", i->plan_dram, i->plan_stored,
-			  i->plan_layers, i->estimate, i->utility);
+		sbuf_addf(out, "\t%u/%u/%u\t", i->plan_dram, i->plan_stored, i->plan_layers);
+	if (i->planned && !i->dropped)
+		sbuf_addf(out, "%.4g\t%.4g\t", i->estimate, i->utility);
+	else if (i->planned)
+		sbuf_addf(out, "-\t%.4g\t", i->utility);
 	else
 		sbuf_adds(out, "\t-\t-\t-\t");
 	add_field(out, *i->reason ? i->reason : "-");
