@@ -7,7 +7,6 @@
  * while queued, and by the table's LRU while a replica or copy exists.
  */
 #include <errno.h>
-#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,12 +15,13 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "policy/heat.h"
+#include "policy/policy.h"
 #include "store/adapt.h"
 #include "store/level.h"
 
 #define CTX_HASH 4096u
 /* Heat halves in this time without hits. */
-#define HEAT_HALF_NS (3600ull * NSEC_PER_SEC)
 
 /* ---- gate ----------------------------------------------------------------- */
 
@@ -440,9 +440,7 @@ void ctx_touch(struct ctx *c, bool hit)
 	if (hit) {
 		uint64_t now = clock_real_ns();
 
-		if (c->heat_ns && now > c->heat_ns)
-			c->heat *= exp2(-(double)(now - c->heat_ns) / (double)HEAT_HALF_NS);
-		c->heat += 1;
+		c->heat = heat_hit(c->heat, c->heat_ns, now, POLICY_HALF_NS);
 		c->heat_ns = now;
 		c->hits++;
 	}
