@@ -78,6 +78,15 @@ uint64_t budget_free(const struct budget *b)
 	return used < limit ? limit - used : 0;
 }
 
+uint64_t budget_short(const struct budget *b, uint64_t bytes)
+{
+	uint64_t limit = budget_limit(b), used = budget_used(b);
+
+	if (used > limit)
+		return bytes + (used - limit);
+	return bytes > limit - used ? bytes - (limit - used) : 0;
+}
+
 const char *budget_use_name(enum budget_use u)
 {
 	static const char *const names[] = {

@@ -38,6 +38,8 @@ void budget_give(struct budget *b, enum budget_use u, uint64_t bytes);
 uint64_t budget_used(const struct budget *b);
 uint64_t budget_limit(const struct budget *b);
 uint64_t budget_free(const struct budget *b); /* 0 when over */
+/* What must be given before @bytes are free; what is over the limit counts. */
+uint64_t budget_short(const struct budget *b, uint64_t bytes);
 const char *budget_use_name(enum budget_use u);
 
 #endif

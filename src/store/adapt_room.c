@@ -59,8 +59,7 @@ static bool room_dram(struct store *st, uint64_t bytes, const struct ctx *keep, 
 	struct adapt *ad = st->adapt;
 
 	for (int i = 0; ad && i < ROUNDS && !enough(st, bytes, copy); i++) {
-		if (!give_up(ad, ADAPTIVE_DRAM, bytes - budget_free(&st->dram),
-			     keep ? keep->ino : 0))
+		if (!give_up(ad, ADAPTIVE_DRAM, budget_short(&st->dram, bytes), keep ? keep->ino : 0))
 			break;
 		if (!copy && st->copies)
 			copy_pool_shrink(st->copies, bytes, false);
