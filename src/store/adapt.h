@@ -57,7 +57,7 @@ uint64_t adapt_set_aside(struct store *st);
 enum cost_packing adapt_packing(const struct replica *r);
 
 /* Tries to make @bytes free by giving up what loses least; false: the caller has to find
- * other ways, which includes that the table is being planned just now. */
+ * other ways, which includes, for memory, that the table is being planned just now. */
 bool adapt_room_dram(struct store *st, uint64_t bytes, const struct ctx *keep);
 /* Likewise for a decoded copy, for which pages that another one leaves do as well. */
 bool adapt_room_copy(struct store *st, uint64_t bytes, const struct ctx *keep);

@@ -12,14 +12,19 @@
 #include "base/mem.h"
 #include "store/adapt_types.h"
 
-/* Whoever needs room asks again for so long while the table is being planned. */
+/* Whoever needs memory asks again for so long while the table is being planned. */
 #define ROOM_TRIES 50
 #define ROOM_PAUSE_NS 100000
 
-static bool table_try(struct adapt *ad) TRY_ACQUIRES(true, ad->lock)
+/* What is in memory goes anyway, and its user does not wait; for storage, files would go instead. */
+static bool table_take(struct adapt *ad, enum adaptive_tier tier) TRY_ACQUIRES(true, ad->lock)
 {
 	const struct timespec pause = { 0, ROOM_PAUSE_NS };
 
+	if (tier == ADAPTIVE_SSD) {
+		lock_acquire(&ad->lock);
+		return true;
+	}
 	for (int i = 0; i < ROOM_TRIES; i++) {
 		if (lock_try(&ad->lock))
 			return true;
@@ -36,7 +41,7 @@ static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, u
 	m.v = mem_alloc(m.max * sizeof(*m.v));
 	if (!m.v)
 		return false;
-	if (table_try(ad)) {
+	if (table_take(ad, tier)) {
 		(void)adaptive_room(ad->a, tier, bytes, keep, clock_real_ns(), &m);
 		lock_release(&ad->lock);
 	}
@@ -98,14 +103,13 @@ bool adapt_knows(struct store *st, bool wait)
 	return known;
 }
 
-/* Could that be made free at all? Not known while it is being planned. */
+/* Could that be made free at all? */
 static bool room_ssd_exists(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	struct adapt *ad = st->adapt;
 	uint64_t spare;
 
-	if (!table_try(ad))
-		return false;
+	lock_acquire(&ad->lock);
 	spare = adaptive_spare(ad->a, keep_ino);
 	lock_release(&ad->lock);
 	return space_short(st, bytes) <= spare;
