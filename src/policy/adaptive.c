@@ -405,6 +405,8 @@ void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret)
 
 	*ret = (struct adaptive_stats){
 		.contexts = a->n,
+		.table_bytes = sizeof(*a) + (uint64_t)a->max * (sizeof(*a->e) + 2 * sizeof(*a->map) +
+				    ADAPTIVE_TIERS * sizeof(*a->heap[0].slot)),
 		.dram_bytes = a->used[ADAPTIVE_DRAM] * COST_PAGE_BYTES,
 		.ssd_bytes = a->used[ADAPTIVE_SSD] * COST_PAGE_BYTES,
 		.dram_price = a->price[ADAPTIVE_DRAM] * per_mib,

@@ -22,7 +22,8 @@
  * far as pins and uses allow).
  *
  * No I/O, no clock, no threads: times come in (CLOCK_REALTIME, ns), one caller at a time. Memory by
- * mem_*: 250 bytes per context, and while adaptive_replan() runs some 300 more.
+ * mem_*: 250 bytes per context (adaptive_stats.table_bytes, exactly), and while adaptive_replan() runs
+ * some ADAPTIVE_PLAN_BYTES more.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,6 +45,8 @@ struct adaptive_config {
  * of what the device gives. */
 #define ADAPTIVE_MARGIN 1.0
 #define ADAPTIVE_MOVES_PART 2
+
+#define ADAPTIVE_PLAN_BYTES 300u /* per context */
 
 /* X(id, name, sentence: why) */
 #define ADAPTIVE_REASONS(X)                                                                \
@@ -138,6 +141,7 @@ const struct cost_model *adaptive_model(const struct adaptive *a); /* borrowed *
 struct adaptive_stats {
 	uint32_t contexts;
 	uint64_t dram_bytes, ssd_bytes; /* held */
+	uint64_t table_bytes;           /* allocated for the table itself */
 	double dram_price, ssd_price;   /* utility per MiB, at the last plan */
 	double plan_value, plan_bound;  /* of the last plan, relative to exact without delay */
 	bool plan_waits;                /* for moves_Bps: it has moves left that would pay */

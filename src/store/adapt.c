@@ -138,6 +138,18 @@ static void budgets(struct adapt *ad, const struct adaptive_stats *s) REQUIRES(a
 	ad->cfg.ssd_bytes = ssd > used ? ssd - used : 0;
 }
 
+/* The table grows by what clients make, so it may pass the budget for a moment, as other tables. */
+static void count_table(struct adapt *ad, uint64_t bytes)
+{
+	struct budget *b = &ad->st->dram;
+
+	if (bytes > ad->table_bytes)
+		budget_force(b, BUDGET_TABLE, bytes - ad->table_bytes);
+	else
+		budget_give(b, BUDGET_TABLE, ad->table_bytes - bytes);
+	ad->table_bytes = bytes;
+}
+
 /* Rates changed by more than noise, or the budgets. */
 static void refresh(struct adapt *ad)
 {
@@ -152,6 +164,7 @@ static void refresh(struct adapt *ad)
 	if (adaptive_set_rates(ad->a, &rates))
 		ad->changed = true;
 	adaptive_stats(ad->a, &s);
+	count_table(ad, s.table_bytes);
 	budgets(ad, &s);
 	ad->cfg.moves_Bps = (uint64_t)(rates.ssd_Bps / ADAPTIVE_MOVES_PART);
 	if (ad->cfg.moves_Bps < MOVES_MIN_BPS)
@@ -163,17 +176,31 @@ static void refresh(struct adapt *ad)
 	lock_release(&ad->lock);
 }
 
+/* What a plan takes while it is made; without room for it there is none. */
+static bool plan_room(struct store *st, uint64_t bytes)
+{
+	return budget_take(&st->dram, BUDGET_BUFFER, bytes) == 0 ||
+	       (space_dram(st, bytes, NULL) && budget_take(&st->dram, BUDGET_BUFFER, bytes) == 0);
+}
+
 static void plan(struct adapt *ad, struct adaptive_moves *m)
 {
-	uint64_t start = clock_mono_ns();
+	uint64_t start = clock_mono_ns(), bytes;
 	struct adaptive_stats s;
 
+	lock_acquire(&ad->lock);
+	adaptive_stats(ad->a, &s);
+	lock_release(&ad->lock);
+	bytes = (uint64_t)s.contexts * ADAPTIVE_PLAN_BYTES;
+	if (!plan_room(ad->st, bytes))
+		return;
 	ad->changed = false;
 	lock_acquire(&ad->lock);
 	if (adaptive_replan(ad->a, clock_real_ns(), m) < 0)
 		m->n = 0; /* no memory for a plan: what events decide goes on */
 	adaptive_stats(ad->a, &s);
 	lock_release(&ad->lock);
+	budget_give(&ad->st->dram, BUDGET_BUFFER, bytes);
 	ad->changed = m->n == m->max || s.plan_waits; /* there is more */
 	adapt_carry_out(ad, m);
 	ad->plan_ns = clock_mono_ns() + (clock_mono_ns() - start) * PLAN_REST;
@@ -352,6 +379,7 @@ void adapt_free(struct store *st) NO_TSA
 		return;
 	events_run(ad, &ad->queue, &none, false);
 	adaptive_destroy(ad->a);
+	count_table(ad, 0);
 	mem_free(ad->ino);
 	mem_free(ad->moves);
 	cond_fini(&ad->all_known);

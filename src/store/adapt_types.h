@@ -41,6 +41,7 @@ struct adapt {
 	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
 
 	/* the thread's own */
+	uint64_t table_bytes; /* of the table, counted in the memory budget */
 	struct adaptive_move *moves; /* owned */
 	uint64_t *ino; /* of contexts still to be loaded; owned */
 	size_t n_ino;
