@@ -301,6 +301,7 @@ int adaptive_put(struct adaptive *a, const struct cost_item *it)
 	}
 	i.flags |= a->e[slot].it.flags & COST_HAND; /* until it is used */
 	a->e[slot].it = i;
+	a->e[slot].failed = false;
 	adaptive_apply(a, slot, &i.now);
 	return 0;
 }
@@ -352,10 +353,40 @@ void adaptive_placed(struct adaptive *a, uint64_t id, const struct cost_place *p
 		return;
 	it = a->e[slot].it;
 	it.now = *p;
+	a->e[slot].failed = false;
 	if (cost_item_check(&it))
 		adaptive_apply(a, slot, &it.now);
 	else
 		entry_del(a, slot); /* removed */
+}
+
+void adaptive_failed(struct adaptive *a, uint64_t id, bool ssd)
+{
+	uint32_t slot = adaptive_find(a, id);
+
+	if (slot == ADAPTIVE_NO_POS)
+		return;
+	if (a->e[slot].last.reason != ADAPTIVE_NONE)
+		a->e[slot].last.reason = ADAPTIVE_FAILED;
+	if (!ssd)
+		return;
+	if (a->n_failed == ADAPTIVE_FAILED_MAX)
+		adaptive_retry(a);
+	a->failed[a->n_failed++] = id;
+	a->e[slot].failed = true;
+	adaptive_rekey(a, slot);
+}
+
+void adaptive_retry(struct adaptive *a)
+{
+	while (a->n_failed > 0) {
+		uint32_t slot = adaptive_find(a, a->failed[--a->n_failed]);
+
+		if (slot == ADAPTIVE_NO_POS || !a->e[slot].failed)
+			continue;
+		a->e[slot].failed = false;
+		adaptive_rekey(a, slot);
+	}
 }
 
 void adaptive_packed(struct adaptive *a, uint64_t id, uint32_t base_pages)

@@ -58,7 +58,8 @@ struct adaptive_config {
 	X(SSD_FULL, "storage-full", "storage was needed and it lost the least per byte")   \
 	X(REMOVED, "removed", "storage was needed and computing it again loses the least") \
 	X(LEVEL, "level", "quality is worth another level of reading now")                 \
-	X(UNUSED, "unused", "what was in memory was of no use to readers")
+	X(UNUSED, "unused", "what was in memory was of no use to readers")                \
+	X(FAILED, "failed", "it was planned, but could not be carried out then")
 
 enum adaptive_reason {
 #define X(id, name, why) ADAPTIVE_##id,
@@ -78,7 +79,6 @@ struct adaptive_move {
 	float gain;                    /* in utility, less what moving is charged; < 0: it lost */
 	float price;                   /* utility per page that room went for */
 	uint32_t work_pages;           /* to be read or coded anew */
-	int64_t dram_pages, ssd_pages; /* more or less than before */
 };
 
 /* The caller's array. n is set to 0 by each call below; when it is full the rest
@@ -112,6 +112,11 @@ bool adaptive_hit(struct adaptive *a, uint64_t id, uint64_t now_ns, struct adapt
 void adaptive_busy(struct adaptive *a, uint64_t id, bool busy);
 /* Where it is really, when a move was not carried out or something else moved it. */
 void adaptive_placed(struct adaptive *a, uint64_t id, const struct cost_place *p);
+/* What was last decided for it could not be carried out. @ssd: nothing of it on SSD can go just
+ * now, and it is passed over until something of it changes, or until adaptive_retry(), which is
+ * for whoever begins to make room. */
+void adaptive_failed(struct adaptive *a, uint64_t id, bool ssd);
+void adaptive_retry(struct adaptive *a);
 /* Layer 0 as packed for memory turned out to take so many pages. */
 void adaptive_packed(struct adaptive *a, uint64_t id, uint32_t base_pages);
 /* It is being put somewhere by hand: it gets no more of memory than that until it is used, and may

@@ -60,7 +60,7 @@ static void steps_ssd(const struct adaptive *a, const struct adaptive_entry *e, 
 {
 	const struct cost_place *now = &e->it.now;
 
-	if (e->it.flags & (COST_PINNED | COST_BUSY))
+	if (e->failed || (e->it.flags & (COST_PINNED | COST_KEPT | COST_BUSY)))
 		return;
 	for (unsigned s = cost_floor(&e->it, NULL) + 1; s < now->stored; s++) {
 		struct cost_place to = *now;
@@ -99,7 +99,7 @@ static uint32_t spare_of(const struct adaptive *a, const struct adaptive_entry *
 	unsigned least = cost_floor(&e->it, NULL) + 1;
 	struct cost_place to = e->it.now;
 
-	if (e->it.flags & (COST_PINNED | COST_BUSY))
+	if (e->failed || (e->it.flags & (COST_PINNED | COST_KEPT | COST_BUSY)))
 		return 0;
 	if (a->model.params.may_remove)
 		return e->ssd;
@@ -194,8 +194,6 @@ void adaptive_emit(struct adaptive *a, uint32_t slot, const struct cost_place *t
 	v->gain += (float)(adaptive_value(a, e, to, heat) - adaptive_value(a, e, &it->now, heat) -
 			   charged);
 	v->work_pages += work;
-	v->dram_pages += (int64_t)cost_dram_pages(it, to) - e->dram;
-	v->ssd_pages += (int64_t)cost_ssd_pages(it, to) - e->ssd;
 	v->to = *to;
 	v->reason = to->stored == 0 ? ADAPTIVE_REMOVED : why;
 	v->price = (float)price;
@@ -397,6 +395,7 @@ int adaptive_arrive(struct adaptive *a, const struct cost_item *it, uint64_t now
 		return r;
 	a->e[adaptive_find(a, i.id)].it.flags &= (uint8_t)~COST_HAND; /* its content is another */
 	adaptive_tick(a, now_ns);
+	adaptive_retry(a);
 	keep_budgets(a, now_ns, m);
 	improve(a, adaptive_find(a, i.id), now_ns, m);
 	return 0;
@@ -412,6 +411,7 @@ bool adaptive_hit(struct adaptive *a, uint64_t id, uint64_t now_ns, struct adapt
 		return false;
 	it = &a->e[slot].it;
 	it->flags &= (uint8_t)~COST_HAND;
+	a->e[slot].failed = false;
 	it->heat = heat_hit(it->heat, it->heat_ns, now_ns, a->cfg.half_ns);
 	it->heat_ns = now_ns; /* also after the clock went back, or it would not decay */
 	adaptive_rekey(a, slot);

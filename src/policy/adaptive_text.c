@@ -34,7 +34,7 @@ void adaptive_why(const struct adaptive_move *m, struct sbuf *out)
 	unsigned r = (unsigned)m->reason < ADAPTIVE_REASONS_ ? m->reason : 0;
 
 	if (m->to.stored == 0) {
-		sbuf_addf(out, "Removed");
+		sbuf_addf(out, m->reason == ADAPTIVE_FAILED ? "Last move, to remove it" : "Removed");
 	} else {
 		sbuf_addf(out, "Last move, to ");
 		add_place(out, &m->to);
@@ -127,10 +127,14 @@ bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, st
 		sbuf_addf(out, " It is in use, so its level stays.");
 	else if (e->it.flags & COST_PINNED)
 		sbuf_addf(out, " It is pinned, so it stays on storage as it is.");
+	else if (e->it.flags & COST_KEPT)
+		sbuf_addf(out, " It is damaged, being changed, or could not be given up: it stays on "
+			       "storage as it is.");
 	else if (e->it.flags & COST_VETO)
 		sbuf_addf(out, " It must stay exact.");
 	if (e->it.flags & COST_HAND)
 		sbuf_addf(out, " It was put there by hand, and stays until it is read.");
-	explain_more(a, e, heat, price, out);
+	if (!(e->it.flags & (COST_BUSY | COST_HAND)))
+		explain_more(a, e, heat, price, out);
 	return true;
 }

@@ -8,6 +8,9 @@
 /* What is gained must be so many times what those lose that make way for it. */
 #define ADAPTIVE_CLEAR_GAIN 1.05
 
+/* So many may be passed over at a time. */
+#define ADAPTIVE_FAILED_MAX 64u
+
 /* A move, without what the entry knows. */
 struct adaptive_last {
 	uint32_t from, to; /* cost_pack_place */
@@ -22,6 +25,7 @@ struct adaptive_entry {
 	uint32_t pos[ADAPTIVE_TIERS]; /* in the heaps; ADAPTIVE_NO_POS: nothing to give */
 	double key[ADAPTIVE_TIERS]; /* log2 of what the next step down loses per page, at time 0 */
 	uint32_t move;              /* its move of this call, if that is of this id */
+	bool failed;                /* nothing of it on SSD can go just now */
 	struct adaptive_last last;
 };
 
@@ -49,6 +53,8 @@ struct adaptive {
 	uint32_t options_hint; /* how many the last plan had */
 	double plan_value, plan_bound;
 	bool plan_fits, plan_waits;
+	uint64_t failed[ADAPTIVE_FAILED_MAX]; /* ids of entries that are, perhaps */
+	unsigned n_failed;
 	uint64_t plans;
 };
 

@@ -110,7 +110,7 @@ unsigned cost_floor(const struct cost_item *it, bool *ret_kept)
 /* Must what is on SSD stay? */
 static bool ssd_fixed(const struct cost_item *it)
 {
-	return (it->flags & (COST_PINNED | COST_BUSY)) != 0;
+	return (it->flags & (COST_PINNED | COST_KEPT | COST_BUSY)) != 0;
 }
 
 bool cost_allowed(const struct cost_model *m, const struct cost_item *it,

@@ -82,6 +82,7 @@ enum {
 	COST_VETO = 2,   /* must be exact, whatever the floor says */
 	COST_BUSY = 4,   /* in use: level, layers on SSD and a copy stay, nothing comes to memory */
 	COST_HAND = 8,   /* put where it is by hand: gets no more and no other form of memory */
+	COST_KEPT = 16,  /* for other reasons than a pin it stays on SSD as it is for now */
 };
 
 struct cost_item {

@@ -42,8 +42,15 @@ static void put(struct adaptive *a, struct cost_item it)
 {
 	struct cost_item known;
 
-	if (adaptive_get(a, it.id, 0, &known) && is_passing(&known, &it.now))
-		it.now.copy = 0;
+	if (adaptive_get(a, it.id, 0, &known)) {
+		if (is_passing(&known, &it.now))
+			it.now.copy = 0;
+		/* its opens have counted already for the context, not yet here */
+		if (known.flags & COST_BUSY) {
+			it.heat = known.heat;
+			it.heat_ns = known.heat_ns;
+		}
+	}
 	err_ignore(adaptive_put(a, &it)); /* without memory it is not planned */
 }
 
@@ -54,12 +61,13 @@ static void merge(struct adaptive *a, const struct adapt_event *e)
 	struct cost_place p;
 	struct cost_item it;
 
-	/* of one that is being removed nothing counts; if it stays, that is told as DROPPED */
-	if (!adaptive_get(a, e->it.id, 0, &it) || (it.now.stored == 0 && e->kind != ADAPT_DROPPED))
+	/* of one that is being removed nothing counts; if it stays, that is told as FAILED */
+	if (!adaptive_get(a, e->it.id, 0, &it) || (it.now.stored == 0 && e->kind != ADAPT_FAILED))
 		return;
 	p = it.now;
-	if (e->kind == ADAPT_DROPPED) {
+	if (e->kind != ADAPT_MOVED && e->kind != ADAPT_USED)
 		p.stored = got->stored;
+	if (e->kind == ADAPT_DROPPED) {
 		p.dram = p.dram < p.stored ? p.dram : p.stored;
 		p.level = p.level < p.stored ? p.level : (uint8_t)(p.stored - 1);
 	} else {
@@ -69,8 +77,38 @@ static void merge(struct adaptive *a, const struct adapt_event *e)
 		p.copy = got->copy && !(e->kind == ADAPT_MOVED && is_passing(&it, got));
 	}
 	it.now.copy = it.now.copy && p.copy;
+	it.now.stored = p.stored; /* for its floor */
 	p.level = (uint8_t)cost_best_level(adaptive_model(a), &it, &p);
 	adaptive_placed(a, e->it.id, &p);
+}
+
+/* At once: whoever makes room asks for the next one. */
+void adapt_failed(struct store *st, uint64_t ino, unsigned stored)
+{
+	struct adapt_event e = { .kind = ADAPT_FAILED, .it.id = ino };
+	struct adapt *ad = st->adapt;
+	struct ctx *c;
+
+	if (stored && ctx_get(st, ino, false, &c) == 0) {
+		lock_acquire(&c->lock);
+		adapt_place_locked(c, &e.it.now);
+		e.replica_pages = adapt_replica_pages_locked(c);
+		lock_release(&c->lock);
+		ctx_put(c);
+	} /* else nothing of it is in memory */
+	e.it.now.stored = (uint8_t)stored;
+	lock_acquire(&ad->lock);
+	if (stored)
+		merge(ad->a, &e);
+	adaptive_failed(ad->a, ino, stored > 0);
+	lock_release(&ad->lock);
+}
+
+/* Until the end of the mount, for which nobody is to wait. */
+static void carry_out(struct adapt *ad, const struct adaptive_moves *m)
+{
+	for (unsigned i = 0; i < m->n && !atomic_load(&ad->st->stopping); i++)
+		adapt_carry_out(ad, &m->v[i]);
 }
 
 static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive_moves *m)
@@ -95,6 +133,8 @@ static void apply(struct adapt *ad, const struct adapt_event *e, struct adaptive
 	case ADAPT_MOVED:
 	case ADAPT_DROPPED:
 		merge(ad->a, e);
+		break;
+	case ADAPT_FAILED:
 		break;
 	case ADAPT_HAND:
 		adaptive_by_hand(ad->a, id);
@@ -195,14 +235,16 @@ static void plan(struct adapt *ad, struct adaptive_moves *m)
 	if (!plan_room(ad->st, bytes))
 		return;
 	ad->changed = false;
+	m->max = ADAPT_MOVES_MAX;
 	lock_acquire(&ad->lock);
+	adaptive_retry(ad->a);
 	if (adaptive_replan(ad->a, clock_real_ns(), m) < 0)
 		m->n = 0; /* no memory for a plan: what events decide goes on */
 	adaptive_stats(ad->a, &s);
 	lock_release(&ad->lock);
 	budget_give(&ad->st->dram, BUDGET_BUFFER, bytes);
 	ad->changed = m->n == m->max || s.plan_waits; /* there is more */
-	adapt_carry_out(ad, m);
+	carry_out(ad, m);
 	ad->plan_ns = clock_mono_ns() + (clock_mono_ns() - start) * PLAN_REST;
 }
 
@@ -249,11 +291,12 @@ static void events_run(struct adapt *ad, struct list *events, struct adaptive_mo
 
 		list_del(&e->link);
 		if (run) {
+			m->max = adapt_may_bring(ad) ? ADAPT_MOVES_MAX : 0;
 			lock_acquire(&ad->lock);
 			apply(ad, e, m);
 			lock_release(&ad->lock);
 			ad->changed |= e->kind != ADAPT_MOVED;
-			adapt_carry_out(ad, m);
+			carry_out(ad, m);
 		}
 		mem_free(e);
 	}
@@ -292,7 +335,7 @@ static void *adapt_thread(void *arg)
 		refresh(ad);
 		ad->changed |= atomic_exchange(&ad->again, false);
 		/* nothing is given up for what is not yet known; later walks change little */
-		if (ad->changed && known && clock_mono_ns() >= ad->plan_ns)
+		if (ad->changed && known && clock_mono_ns() >= ad->plan_ns && adapt_may_bring(ad))
 			plan(ad, &m);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;
 	}

@@ -135,11 +135,13 @@ static void put_use(struct ctx *c, struct cost_item *it)
 	it->heat_ns = index_when(c->st, c->heat_ns, now); /* the clock may have gone back */
 	if (c->opens > 0)
 		it->flags |= COST_BUSY;
-	if (c->pinned || c->damaged || c->unlinked)
+	if (c->pinned)
 		it->flags |= COST_PINNED;
+	if (c->damaged || c->unlinked)
+		it->flags |= COST_KEPT;
 	lock_release(&c->lock);
 	if (c->state != CTX_SEALED || c->cut_due)
-		it->flags |= COST_PINNED;
+		it->flags |= COST_KEPT;
 }
 
 bool adapt_item(struct ctx *c, struct node *n, struct cost_item *it)

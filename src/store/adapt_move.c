@@ -14,7 +14,9 @@
 #include "store/evict.h"
 #include "store/level.h"
 
-#define JOBS_MAX 64
+/* What one plan brings may all begin; the next one waits until fewer are under way. */
+#define JOBS_FEW 64
+#define JOBS_MAX (JOBS_FEW + ADAPT_MOVES_MAX)
 
 /* ---- down ----------------------------------------------------------------------- */
 
@@ -73,15 +75,14 @@ static int down_layers(struct store *st, const struct adaptive_move *m)
 }
 
 /* Layers or all of the file. */
-static int down_ssd(struct store *st, const struct adaptive_move *m)
+static void down_ssd(struct store *st, const struct adaptive_move *m)
 {
 	int r = m->to.stored ? down_layers(st, m) : evict_one(st, m->id);
 
 	if (r == -ENOENT)
 		adapt_gone(st, m->id);
 	else if (r < 0) /* the policy took it for done */
-		adapt_dropped(st, m->id, m->from.stored);
-	return r;
+		adapt_failed(st, m->id, m->from.stored);
 }
 
 /* ---- up -------------------------------------------------------------------------- */
@@ -194,6 +195,8 @@ static void up(struct job *j)
 		space_drop_dram(c, true, false);
 	if (r == 0)
 		ctx_reason(c, adaptive_reason_name(j->why));
+	else
+		adapt_failed(c->st, c->ino, 0);
 	undo(j);
 	err_ignore(damage_found(c, j->node, r)); /* else it stays where it is */
 }
@@ -249,6 +252,11 @@ static int up_later(struct store *st, struct ctx *c, const struct adaptive_move 
 	return 0;
 }
 
+bool adapt_may_bring(struct adapt *ad)
+{
+	return !seal_behind(ad->st) && atomic_load(&ad->st->moves) < JOBS_FEW;
+}
+
 /* ---- which ------------------------------------------------------------------------- */
 
 static bool is_up(const struct cost_place *now, const struct cost_place *to)
@@ -257,7 +265,7 @@ static bool is_up(const struct cost_place *now, const struct cost_place *to)
 	       (to->dram > 0 && to->packing != now->packing);
 }
 
-static void carry_out(struct adapt *ad, const struct adaptive_move *m)
+void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m)
 {
 	struct store *st = ad->st;
 	bool work = m->work_pages > 0;
@@ -265,8 +273,10 @@ static void carry_out(struct adapt *ad, const struct adaptive_move *m)
 	struct ctx *c;
 	int r = 0;
 
-	if (m->to.stored < m->from.stored && down_ssd(st, m) == 0)
-		return; /* what was in memory of it went, too */
+	if (m->to.stored < m->from.stored) {
+		down_ssd(st, m); /* and what was in memory of that */
+		return;
+	}
 	if (ctx_get(st, m->id, work, &c) < 0)
 		return; /* nothing of it is in memory */
 	adapt_place(c, &now);
@@ -276,13 +286,9 @@ static void carry_out(struct adapt *ad, const struct adaptive_move *m)
 		down_dram(c, &m->to, m->reason);
 	if (r == -EBUSY)
 		atomic_store(&ad->again, true);
+	if (r < 0)
+		adapt_failed(st, m->id, 0);
 	if (r < 0 || !work)
 		adapt_moved(c);
 	ctx_put(c);
-}
-
-void adapt_carry_out(struct adapt *ad, const struct adaptive_moves *m)
-{
-	for (unsigned i = 0; i < m->n; i++)
-		carry_out(ad, &m->v[i]);
 }

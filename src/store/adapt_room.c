@@ -45,7 +45,8 @@ static bool give_up(struct adapt *ad, enum adaptive_tier tier, uint64_t bytes, u
 		(void)adaptive_room(ad->a, tier, bytes, keep, clock_real_ns(), &m);
 		lock_release(&ad->lock);
 	}
-	adapt_carry_out(ad, &m);
+	for (unsigned i = 0; i < m.n; i++)
+		adapt_carry_out(ad, &m.v[i]);
 	mem_free(m.v);
 	return m.n > 0;
 }
@@ -103,13 +104,14 @@ bool adapt_knows(struct store *st, bool wait)
 	return known;
 }
 
-/* Could that be made free at all? */
+/* Could that be made free at all, as far as is known before it is tried? */
 static bool room_ssd_exists(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	struct adapt *ad = st->adapt;
 	uint64_t spare;
 
 	lock_acquire(&ad->lock);
+	adaptive_retry(ad->a);
 	spare = adaptive_spare(ad->a, keep_ino);
 	lock_release(&ad->lock);
 	return space_short(st, bytes) <= spare;
@@ -119,9 +121,9 @@ bool adapt_room_ssd(struct store *st, uint64_t bytes, uint64_t keep_ino, bool al
 {
 	struct adapt *ad = st->adapt;
 
-	if (ad && all_or_none && !room_ssd_exists(st, bytes, keep_ino))
+	if (!ad || (!room_ssd_exists(st, bytes, keep_ino) && all_or_none))
 		return false;
-	for (int i = 0; ad && i < ROUNDS && space_short(st, bytes) > 0; i++)
+	for (int i = 0; i < ROUNDS && space_short(st, bytes) > 0; i++)
 		if (!give_up(ad, ADAPTIVE_SSD, space_short(st, bytes), keep_ino))
 			break;
 	return space_free(st) >= bytes;

@@ -10,7 +10,7 @@
 #define ADAPT_KNOWN_NS (10 * NSEC_PER_SEC)
 
 enum adapt_kind { ADAPT_SEEN, ADAPT_SEALED, ADAPT_USED, ADAPT_MOVED, ADAPT_HAND, ADAPT_DROPPED,
-		  ADAPT_GONE };
+		  ADAPT_FAILED, ADAPT_GONE };
 
 struct adapt_event {
 	struct list link;
@@ -18,7 +18,8 @@ struct adapt_event {
 	uint64_t now_ns; /* CLOCK_REALTIME */
 	bool last;       /* USED */
 	uint32_t replica_pages; /* MOVED, USED: of one packed for memory; 0 */
-	/* SEEN, SEALED: all; MOVED, USED: id and of now dram, packing, copy; DROPPED: stored */
+	/* SEEN, SEALED: all; MOVED, USED: id and of now dram, packing, copy; DROPPED: stored;
+	 * FAILED, which is not queued: all of these */
 	struct cost_item it;
 };
 
@@ -63,9 +64,15 @@ void adapt_place_locked(struct ctx *c, struct cost_place *ret) REQUIRES(&c->lock
 uint32_t adapt_replica_pages_locked(struct ctx *c) REQUIRES(&c->lock);
 /* Of them those of layer 0, if it has so many layers; 0: not known. */
 uint32_t adapt_base_pages(const struct cost_item *it, unsigned layers, uint32_t replica_pages);
+/* adapt_tell.c. A move was not carried out. @stored 0: it was to bring something to memory, and
+ * what is there is told otherwise; else so many layers are still on SSD. */
+void adapt_failed(struct store *st, uint64_t ino, unsigned stored);
 /* adapt_move.c. Down: at once, without waiting for anybody; up: starts it. What
  * becomes of it is queued to the policy. */
-void adapt_carry_out(struct adapt *ad, const struct adaptive_moves *m);
+void adapt_carry_out(struct adapt *ad, const struct adaptive_move *m);
+/* Would what is brought up now be taken? While many moves are under way or seals wait it is not, and
+ * what makes way for it would go for nothing. */
+bool adapt_may_bring(struct adapt *ad);
 /* adapt_walk.c; the thread's own. The next few contexts; is there more to do? */
 void adapt_walk_step(struct adapt *ad);
 bool adapt_walking(const struct adapt *ad);

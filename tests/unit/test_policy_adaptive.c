@@ -481,6 +481,39 @@ Test(policy_adaptive, storage_pressure_drops_layers_before_files_and_spares_pins
 	rig_destroy(g);
 }
 
+/* What cannot go is passed over, and is asked again by the next one who needs room. */
+Test(policy_adaptive, what_failed_is_passed_over_once)
+{
+	struct rig *g = rig_create(0, 100000, 0, true);
+	struct adaptive_move last;
+	struct cost_place was;
+	uint64_t spare;
+
+	simple_add(g, 1, 1, 1, 0);
+	simple_add(g, 2, 10, 1, 0);
+	was = g->it[1].now;
+	spare = adaptive_spare(g->a, 0);
+	for (int i = 0; i < 2; i++) {
+		adaptive_room(g->a, ADAPTIVE_SSD, 4096, 0, g->now_ns, &g->m);
+		cr_assert(g->m.n == 1 && g->m.v[0].id == 1 && g->m.v[0].to.stored == 0);
+		adaptive_placed(g->a, 1, &was);
+		adaptive_failed(g->a, 1, true);
+		cr_assert(adaptive_last(g->a, 1, &last) && last.reason == ADAPTIVE_FAILED);
+		cr_assert_lt(adaptive_spare(g->a, 0), spare);
+		adaptive_room(g->a, ADAPTIVE_SSD, 4096, 0, g->now_ns, &g->m);
+		cr_assert(g->m.n == 1 && g->m.v[0].id == 2);
+		adaptive_placed(g->a, 2, &was);
+		adaptive_retry(g->a);
+		cr_assert_eq(adaptive_spare(g->a, 0), spare);
+	}
+	adaptive_failed(g->a, 1, true);
+	adaptive_placed(g->a, 1, &was); /* something of it changed */
+	adaptive_room(g->a, ADAPTIVE_SSD, 4096, 0, g->now_ns, &g->m);
+	cr_assert(g->m.n == 1 && g->m.v[0].id == 1);
+	adaptive_failed(g->a, 77, true); /* not known: nothing */
+	rig_destroy(g);
+}
+
 Test(policy_adaptive, spare_is_what_pressure_can_free)
 {
 	uint64_t seed = 21;
