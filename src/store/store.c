@@ -90,11 +90,11 @@ static int open_meta(struct store *st, struct sbuf *why)
 
 static int open_memory(struct store *st, struct sbuf *why)
 {
-	uint64_t dram = st->cfg.dram_bytes, most = mem_machine_bytes();
+	uint64_t dram = st->cfg.dram_bytes, most = mem_machine_bytes() / 4;
 	int r;
 
 	budget_init(&st->dram, dram);
-	/* addresses for a limit that is raised later, where they can be had */
+	/* addresses for a limit that is raised later: all memory is four times that */
 	r = arena_create(&st->dram, most > dram ? most : dram, &st->arena);
 	if (r < 0)
 		r = arena_create(&st->dram, dram, &st->arena);

@@ -97,8 +97,8 @@ static inline void tier_destroy(struct tier_io *t)
  * contents of a new extent are undefined. Thread-safe.
  */
 struct arena;
-/* @max_bytes: most that will ever be held (the budget's limit may change later
- * up to it). -ENOMEM. */
+/* @max_bytes: about the most that will be held; addresses are reserved for four times that, where
+ * they can be had, and the budget's limit may be raised so far. -ENOMEM. */
 WUR int arena_create(struct budget *b, uint64_t max_bytes, struct arena **ret);
 void arena_destroy(struct arena *a); /* everything must have been freed */
 /* -KVFS_EBUDGET when the budget has no room: the caller evicts and retries;
