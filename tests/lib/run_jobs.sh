@@ -35,11 +35,11 @@ build_start() { # BUILD NICENESS
 	normal) opts=(-Dfaults=true) ;;
 	asan) opts=(-Dfaults=true -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dc_args=-g1) ;;
 	tsan)
-		opts=(-Dfaults=true -Db_sanitize=thread -Db_lundef=false)
+		opts=(-Dfaults=true -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dc_args=-g1)
 		set=("ONLY=$TSAN_SUITES")
 		;;
 	# everything optional left out, optimised: must build without a warning
-	minimal) opts=(--auto-features=disabled --buildtype=release) ;;
+	minimal) opts=(--auto-features=disabled --buildtype=release -Dtests=disabled) ;;
 	# clang sees what gcc does not, above all wrong locking
 	clang)
 		opts=(--auto-features=auto -Dtests=disabled -Dc_args=-Werror=thread-safety)
