@@ -82,6 +82,7 @@ struct ctx {
 	bool watched GUARDED;         /* and may have a mapping left: holds a reference */
 	bool sealing GUARDED;         /* a seal is between its first and last step */
 	bool cancel GUARDED;          /* asks that seal to give up */
+	bool leased GUARDED;          /* that seal has a lease on fd, which stays until it is false */
 	bool queued GUARDED;          /* in the seal queue */
 	bool dirty GUARDED;           /* written since it was last examined by the sealer */
 	unsigned by_hand GUARDED;     /* how often somebody had it brought somewhere */

@@ -40,6 +40,7 @@
 #include "store/adapt.h"
 #include "store/level.h"
 #include "store/names.h"
+#include "store/seal.h"
 #include "store/trace.h"
 
 #define BIAS_MAX STORE_WHOLE_BIAS /* readers seen lately, at most */
@@ -161,18 +162,6 @@ static void choose_mode(struct ctx *c, struct file *f)
 	lock_release(&c->lock);
 }
 
-/* A seal may be running: it notices cancel at its next step. */
-static void cancel_seal(struct ctx *c)
-{
-	lock_acquire(&c->lock);
-	if (c->sealing) {
-		c->cancel = true;
-		if (c->fd >= 0)
-			err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* may hold none */
-	}
-	lock_release(&c->lock);
-}
-
 /* Counts opens of unread files: every LOOKth streams, so that what readers do
  * stays known (reads through the kernel are not seen). */
 #define LOOK 64u
@@ -286,7 +275,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 	bool stale = false;
 	int r;
 
-	cancel_seal(c);
+	seal_cancel(c);
 	atomic_store(&c->wanted, true);
 	r = ctx_enter(c);
 	if (r < 0) {

@@ -49,28 +49,7 @@ struct seal {
 	uint64_t reserved; /* of the SSD budget, for the object while it grows */
 };
 
-bool seal_canceled(struct ctx *c)
-{
-	bool yes;
-
-	lock_acquire(&c->lock);
-	yes = c->cancel || c->opens > 0 || c->unlinked;
-	lock_release(&c->lock);
-	return yes || atomic_load(&c->st->stopping_seals);
-}
-
 /* ---- 1: the file to ourselves --------------------------------------------- */
-
-int seal_copy_gone(struct ctx *c)
-{
-	bool gone;
-
-	space_drop_dram(c, false, true);
-	lock_acquire(&c->lock);
-	gone = !c->copy;
-	lock_release(&c->lock);
-	return gone ? 0 : -EBUSY;
-}
 
 static int seal_claim(struct seal *s)
 {
@@ -101,8 +80,8 @@ static int seal_claim(struct seal *s)
 	if (r == 0 && ((uint64_t)s->sb.st_size < SEAL_MIN_BYTES ||
 		       (uint64_t)s->sb.st_size > SEAL_MAX_BYTES))
 		r = -KVFS_ENOGAIN;
-	if (r == 0 && fcntl(c->fd, F_SETLEASE, F_WRLCK) < 0)
-		r = errno == EAGAIN ? -EBUSY : 0; /* no leases here: see seal_switch */
+	if (r == 0)
+		r = seal_lease(c);
 	if (r < 0) {
 		lock_acquire(&c->lock);
 		c->sealing = false;
@@ -111,15 +90,6 @@ static int seal_claim(struct seal *s)
 out:
 	gate_leave(&c->gate, true);
 	return r;
-}
-
-void seal_unclaim_locked(struct ctx *c)
-{
-	if (c->fd >= 0)
-		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* may be gone already */
-	lock_acquire(&c->lock);
-	c->sealing = false;
-	lock_release(&c->lock);
 }
 
 static void seal_unclaim(struct ctx *c)
@@ -326,7 +296,7 @@ static int seal_switch(struct seal *s)
 		c->rep = s->enc.rep;
 		s->enc.rep = NULL;
 		lock_release(&c->lock);
-		err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* nothing to do about it */
+		seal_unlease(c);
 	}
 	gate_leave(&c->gate, true);
 	if (r == 0)

@@ -24,6 +24,13 @@ bool seal_canceled(struct ctx *c);
  * sealed now that was made of what was sealed before: 0 when there is none left, -EBUSY.
  * Gate exclusive. */
 WUR int seal_copy_gone(struct ctx *c);
+/* A lease on @c's descriptor, which stays open until it is given back: 0 also where there are
+ * none; -EBUSY others have the file open or mapped, or the claim was cancelled. Gate exclusive. */
+WUR int seal_lease(struct ctx *c);
+void seal_unlease(struct ctx *c);
+/* Asks who has claimed @c to give up, which that notices at its next step, and gives the lease
+ * back for it. Without the gate. */
+void seal_cancel(struct ctx *c);
 /* Gives claim and lease back. Gate exclusive. */
 void seal_unclaim_locked(struct ctx *c);
 

@@ -85,8 +85,8 @@ static int load(struct thin *s)
 		r = seal_copy_gone(c);
 	if (r == 0 && fstat(c->fd, &s->sb) < 0)
 		r = -errno;
-	if (r == 0 && fcntl(c->fd, F_SETLEASE, F_WRLCK) < 0 && errno == EAGAIN)
-		r = -EBUSY; /* else no leases here, as switch_over finds */
+	if (r == 0)
+		r = seal_lease(c);
 	if (r < 0)
 		return r;
 	s->file.size = (uint64_t)s->sb.st_size;
@@ -298,7 +298,7 @@ static void take_over(struct thin *s, const struct kvfs_record *rec)
 	space_drop_dram(c, true, true);
 	ctx_account(c, &s->sb);
 	adapt_seen(c, s->node); /* seal_finish() may be long in coming */
-	err_ignore(fcntl(c->fd, F_SETLEASE, F_UNLCK)); /* nothing to do about it */
+	seal_unlease(c);
 }
 
 static int switch_over(struct thin *s)
