@@ -15,7 +15,8 @@
 #include "store/adapt_types.h"
 
 #define TICK_NS NSEC_PER_SEC
-/* A plan is followed by so many times its own length without one. */
+/* Planning is followed by so many times its own length without it; carrying out a plan is not
+ * counted: giving up the layers of many contexts takes seconds, and much is to be moved then. */
 #define PLAN_REST 100
 /* Moves get at least this of the device. */
 #define MOVES_MIN_BPS (64ull << 20)
@@ -225,7 +226,7 @@ static bool plan_room(struct store *st, uint64_t bytes)
 
 static void plan(struct adapt *ad, struct adaptive_moves *m)
 {
-	uint64_t start = clock_mono_ns(), bytes;
+	uint64_t start, took, bytes;
 	struct adaptive_stats s;
 
 	lock_acquire(&ad->lock);
@@ -238,14 +239,16 @@ static void plan(struct adapt *ad, struct adaptive_moves *m)
 	m->max = ADAPT_MOVES_MAX;
 	lock_acquire(&ad->lock);
 	adaptive_retry(ad->a);
+	start = clock_mono_ns();
 	if (adaptive_replan(ad->a, clock_real_ns(), m) < 0)
 		m->n = 0; /* no memory for a plan: what events decide goes on */
+	took = clock_mono_ns() - start;
 	adaptive_stats(ad->a, &s);
 	lock_release(&ad->lock);
 	budget_give(&ad->st->dram, BUDGET_BUFFER, bytes);
 	ad->changed = m->n == m->max || s.plan_waits; /* there is more */
 	carry_out(ad, m);
-	ad->plan_ns = clock_mono_ns() + (clock_mono_ns() - start) * PLAN_REST;
+	ad->plan_ns = clock_mono_ns() + took * PLAN_REST;
 }
 
 /* ---- the thread -------------------------------------------------------------------- */
