@@ -17,11 +17,8 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -183,14 +180,6 @@ static int load_one(struct reader *rd, struct request *q)
 
 /* ---- readers ---------------------------------------------------------------------- */
 
-static void sleep_until(uint64_t ns)
-{
-	struct timespec ts = { (time_t)(ns / NSEC_PER_SEC), (long)(ns % NSEC_PER_SEC) };
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
-		;
-}
-
 static void *reader_main(void *arg)
 {
 	struct reader *rd = arg;
@@ -208,7 +197,7 @@ static void *reader_main(void *arg)
 		if (!q)
 			return NULL;
 		due = ld->start_ns + q->due_ns;
-		sleep_until(due);
+		load_sleep_until(due);
 		now = clock_mono_ns();
 		q->wait_s = (float)((double)(now - due) * 1e-9);
 		r = ld->l->sys->how == PLACE_NONE ? 0 : load_one(rd, q);
@@ -291,20 +280,6 @@ static void watch(struct load *ld)
 
 /* ---- the result --------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-
-	return (x > y) - (x < y);
-}
-
-static float percentile(const float *v, unsigned n, double p)
-{
-	unsigned at = (unsigned)ceil(p * n);
-
-	return v[at > 0 ? at - 1 : 0];
-}
-
 /* Scores beside those of the exact cache, suite by suite: of a single context the
  * exact score may be nothing. */
 struct worth {
@@ -355,9 +330,9 @@ static int summarise(const struct load *ld, struct place_result *ret)
 	ret->hit = ld->hits / n;
 	memcpy(ret->second_MB, ld->second_MB, sizeof(ret->second_MB));
 	ret->seconds = ld->seconds;
-	qsort(v, n, sizeof(*v), by_value);
-	ret->p50_s = percentile(v, n, 0.5);
-	ret->p99_s = percentile(v, n, 0.99);
+	load_sort(v, n);
+	ret->p50_s = load_percentile(v, n, 0.5);
+	ret->p99_s = load_percentile(v, n, 0.99);
 	summarise_worth(w, ret);
 	mem_free(v);
 	return 0;

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -142,15 +141,6 @@ void place_writer_fini(struct place_writer *w)
 	*w = (struct place_writer){ .set = NULL };
 }
 
-/* -errno; nothing is said. */
-static int steer(const char *file, const char *what, const char *value)
-{
-	char name[64];
-
-	snprintf(name, sizeof(name), "user.kvcache.%s", what);
-	return setxattr(file, name, value, strlen(value), 0) < 0 ? -errno : 0;
-}
-
 static int save(const char *path, const char *p, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -169,15 +159,15 @@ static int save(const char *path, const char *p, size_t len)
 static int settle_file(const struct place_writer *w, const char *path, bool settle)
 {
 	bool drop = strncmp(w->sys->level, "drop:", 5) == 0;
-	int r = drop ? steer(path, "accept", "drop") : 0;
+	int r = drop ? rig_set(path, "accept", "drop") : 0;
 
 	if (r == 0 && w->sys->level[0]) {
-		r = steer(path, "level", w->sys->level);
+		r = rig_set(path, "level", w->sys->level);
 		if (!settle && r == -EBUSY)
 			r = 0;
 	}
 	if (r == 0 && settle) {
-		r = steer(path, "seal", "1");
+		r = rig_set(path, "seal", "1");
 		if (r == -E2BIG || r == -EBUSY)
 			r = 0; /* stays plain, or is being sealed */
 	}

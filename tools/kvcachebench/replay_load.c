@@ -9,11 +9,8 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/xattr.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -52,14 +49,6 @@ static void path_of(const struct replay_load *l, uint32_t i, char path[RIG_PATH]
 	snprintf(path, RIG_PATH, "%.4000s/%u.bin", l->mnt, i);
 }
 
-static int steer(const char *path, const char *what, const char *value)
-{
-	char name[64];
-
-	snprintf(name, sizeof(name), "user.kvcache.%s", what);
-	return setxattr(path, name, value, strlen(value), 0) < 0 ? -errno : 0;
-}
-
 int replay_write(const struct replay_load *l, uint32_t i, bool settle)
 {
 	const struct cost_item *it = &l->s->it[i];
@@ -70,13 +59,13 @@ int replay_write(const struct replay_load *l, uint32_t i, bool settle)
 	r = copy_in(replay_source(l->contents, i), path);
 	snprintf(floor, sizeof(floor), "%.9g", (double)it->floor);
 	if (r == 0 && it->floor < 1 && !(it->flags & COST_VETO))
-		r = steer(path, "quality", floor);
+		r = rig_set(path, "quality", floor);
 	if (r == 0 && settle)
-		r = steer(path, "seal", "1");
+		r = rig_set(path, "seal", "1");
 	if (r == -E2BIG || r == -EBUSY)
 		r = 0; /* stays plain, or is being sealed */
 	if (r == 0 && settle)
-		r = steer(path, "move", "ssd");
+		r = rig_set(path, "move", "ssd");
 	return r < 0 ? rig_fail(r, "writing %s: %s", path, err_text(r)) : 0;
 }
 
@@ -102,14 +91,6 @@ static int read_one(struct reader *rd, uint32_t ctx, struct request *q)
 }
 
 /* ---- readers ---------------------------------------------------------------------- */
-
-static void sleep_until(uint64_t ns)
-{
-	struct timespec ts = { (time_t)(ns / NSEC_PER_SEC), (long)(ns % NSEC_PER_SEC) };
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
-		;
-}
 
 static void stop(struct load *ld, int r)
 {
@@ -141,7 +122,7 @@ static void *reader_main(void *arg)
 			due = ld->start_ns +
 			      (uint64_t)fmin((double)(s->a[k].t_ns - s->a[0].t_ns) / speed, 1e18);
 		if (due > now)
-			sleep_until(due);
+			load_sleep_until(due);
 		ld->req[k].wait_s = (float)((double)(clock_mono_ns() - due) * 1e-9);
 		r = read_one(rd, s->a[k].ctx, &ld->req[k]);
 		if (r < 0)
@@ -181,13 +162,6 @@ static int reader_start(struct reader *rd, struct load *ld)
 
 /* ---- the result --------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-
-	return (x > y) - (x < y);
-}
-
 static int summarise(const struct load *ld, struct replay_result *ret)
 {
 	uint64_t from = ld->l->warm, n = ld->l->n - from;
@@ -204,9 +178,9 @@ static int summarise(const struct load *ld, struct replay_result *ret)
 		r.wait_mean_s += (double)q->wait_s / (double)n;
 		r.gone_share += (double)q->gone / (double)n;
 	}
-	qsort(v, n, sizeof(*v), by_value);
-	r.delay_p50_s = (double)v[n / 2];
-	r.delay_p99_s = (double)v[n * 99 / 100];
+	load_sort(v, n);
+	r.delay_p50_s = load_percentile(v, n, 0.5);
+	r.delay_p99_s = load_percentile(v, n, 0.99);
 	mem_free(v);
 	*ret = r;
 	return 0;

@@ -136,7 +136,8 @@ ssize_t rig_slurp(const char *path, char *buf, size_t cap);
 /* @seen after each call: so much is there. */
 ssize_t rig_slurp_seen(const char *path, char *buf, size_t cap, void (*seen)(void *arg, size_t len),
 		       void *arg);
-/* setfattr user.kvcache.@what. */
+/* setfattr user.kvcache.@what; rig_steer says what fails. */
+WUR int rig_set(const char *file, const char *what, const char *value);
 WUR int rig_steer(const char *file, const char *what, const char *value);
 /* getfattr user.kvcache.@what; "" when there is none. */
 void rig_ask(const char *file, const char *what, char *buf, size_t len);
@@ -177,6 +178,11 @@ struct load_many {
 double load_many(const struct load_many *m, enum load_how how);
 /* From open (new file) to close in calls of @call bytes; @buf repeats after @have. */
 double save_file(const char *path, const void *buf, size_t have, uint64_t len, size_t call);
+/* CLOCK_MONOTONIC. */
+void load_sleep_until(uint64_t ns);
+/* Ascending; then what a share of @p, in (0, 1], of the @n > 0 values is not above. */
+void load_sort(float *v, size_t n);
+float load_percentile(const float *sorted, size_t n, double p);
 /* Copies and makes durable. */
 WUR int copy_in(const char *from, const char *to);
 

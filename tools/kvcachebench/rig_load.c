@@ -6,10 +6,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -164,6 +167,33 @@ double save_file(const char *path, const void *buf, size_t have, uint64_t len, s
 	if (fd >= 0 && close(fd) < 0 && r == 0)
 		r = -errno;
 	return r < 0 ? r : (double)(clock_mono_ns() - t0) / 1e9;
+}
+
+void load_sleep_until(uint64_t ns)
+{
+	struct timespec ts = { (time_t)(ns / NSEC_PER_SEC), (long)(ns % NSEC_PER_SEC) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+		;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x > y) - (x < y);
+}
+
+void load_sort(float *v, size_t n)
+{
+	qsort(v, n, sizeof(*v), by_value);
+}
+
+float load_percentile(const float *sorted, size_t n, double p)
+{
+	size_t at = (size_t)ceil(p * (double)n);
+
+	return sorted[at > 0 ? at - 1 : 0];
 }
 
 int copy_in(const char *from, const char *to)

@@ -85,13 +85,20 @@ int rig_mount_stop(struct rig *g, struct rig_mount *m)
 	return 0;
 }
 
-int rig_steer(const char *file, const char *what, const char *value)
+int rig_set(const char *file, const char *what, const char *value)
 {
 	char name[64];
 
 	snprintf(name, sizeof(name), "user.kvcache.%s", what);
-	if (setxattr(file, name, value, strlen(value), 0) < 0)
-		return rig_fail(-errno, "%s=%s on %s: %s", name, value, file, strerror(errno));
+	return setxattr(file, name, value, strlen(value), 0) < 0 ? -errno : 0;
+}
+
+int rig_steer(const char *file, const char *what, const char *value)
+{
+	int r = rig_set(file, what, value);
+
+	if (r < 0)
+		return rig_fail(r, "user.kvcache.%s=%s on %s: %s", what, value, file, strerror(-r));
 	return 0;
 }
 
