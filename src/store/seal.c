@@ -82,11 +82,8 @@ static int seal_claim(struct seal *s)
 		r = -KVFS_ENOGAIN;
 	if (r == 0)
 		r = seal_lease(c);
-	if (r < 0) {
-		lock_acquire(&c->lock);
-		c->sealing = false;
-		lock_release(&c->lock);
-	}
+	if (r < 0)
+		seal_unclaim_locked(c);
 out:
 	gate_leave(&c->gate, true);
 	return r;

@@ -116,11 +116,8 @@ static int claim(struct thin *s)
 	lock_release(&c->lock);
 	if (r == 0) {
 		r = load(s);
-		if (r < 0) {
-			lock_acquire(&c->lock);
-			c->sealing = false;
-			lock_release(&c->lock);
-		}
+		if (r < 0)
+			seal_unclaim_locked(c);
 	}
 	gate_leave(&c->gate, true);
 	return r;
