@@ -81,10 +81,14 @@ watch_end "$readers readers of $((files * mb)) MB"
 # a limit that is raised while it is mounted is there for all kinds of memory
 tier() { getfattr --absolute-names --only-values -n user.kvcache.tier "$1"; }
 setfattr -n user.kvcache.dram -v $((dram * 3))M "$MNT" || fail "raising the limit"
-most=$((dram * 2 / mb)) copies=0
-for ((i = 0; i < most; i++)); do setfattr -n user.kvcache.move -v copy "$MNT/f$i" 2>/dev/null; done
-for ((i = 0; i < most; i++)); do [ "$(tier "$MNT/f$i")" != copy ] || copies=$((copies + 1)); done
-[ $copies = 0 ] || expect_eq $copies $most "decoded copies, of twice the limit at the mount" # none: no passthrough
+if grep -q '^ways in use.*passthrough reads' "$MNT/.kvcachefs/status"; then # else there are no copies
+	most=$((dram * 2 / mb)) copies=0
+	for ((i = 0; i < most; i++)); do
+		setfattr -n user.kvcache.move -v copy "$MNT/f$i" || fail "no copy of f$i"
+	done
+	for ((i = 0; i < most; i++)); do [ "$(tier "$MNT/f$i")" != copy ] || copies=$((copies + 1)); done
+	expect_eq $copies $most "decoded copies, of twice the limit at the mount"
+fi
 umount_fs
 
 # names: plain empty files need no record, so they can be made quickly

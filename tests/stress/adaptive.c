@@ -399,13 +399,12 @@ static bool pressure_shown(struct run *run, bool say)
 
 static void press(struct run *run)
 {
-	unsigned s;
-	bool shown;
-
 	static void *(*const body[])(void *) = { writer, writer, reader, reader, reader,
 						 remover, damager, limits };
 	struct worker w[8];
 	pthread_t t[8];
+	unsigned s;
+	bool shown;
 
 	alarm(HANG_S); /* a deadlock ends the test */
 	for (unsigned i = 0; i < 8; i++) {
