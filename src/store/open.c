@@ -282,6 +282,7 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		io_close(&fd);
 		return r; /* the kernel looks the name up again */
 	}
+	seal_cancel(c); /* one that came to the gate before us */
 	if (fd >= 0) {
 		c->fd = fd;
 		c->fd_writable = true;
@@ -301,7 +302,6 @@ static int open_ctx(struct file *f, int fd, struct open_reply *ret)
 		lock_acquire(&c->lock);
 		c->opens++;
 		c->writers += f->writes;
-		c->cancel = c->sealing;
 		f->in_memory = c->obj && level_in_memory(c, level_serving(c));
 		lock_release(&c->lock);
 		adapt_seen(c, f->node);
