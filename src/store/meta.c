@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/lock.h"
 #include "base/mem.h"
+#include "store/meta_rec.h"
 
 #define META_MAP_BYTES (64ull << 30)
 #define META_MAP_SMALL (1ull << 30)
@@ -33,7 +34,8 @@ struct pending {
 	struct pending *next;
 	uint64_t ino;
 	bool del;
-	struct meta_rec *rec; /* owned; NULL for del */
+	void *rec; /* packed, @len bytes; owned; NULL for del */
+	size_t len;
 };
 struct dead_intent {
 	struct dead_intent *next;
@@ -83,21 +85,6 @@ static int meta_err(int r)
 	}
 }
 
-static size_t rec_bytes(const struct meta_rec *r)
-{
-	return offsetof(struct meta_rec, name) + strnlen(r->name, NAME_MAX) + 1;
-}
-
-/* LMDB has no checksums of its own. The inode number is part of what is summed. */
-static uint32_t rec_sum(uint64_t ino, const struct meta_rec *r, size_t len)
-{
-	struct meta_rec copy;
-
-	memcpy(&copy, r, len);
-	copy.sum = 0;
-	return (uint32_t)hash64(&copy, len, ino);
-}
-
 static uint64_t intent_sum(const struct intent *i)
 {
 	return hash64(i, offsetof(struct intent, sum), KVFS_SUM_INTENT);
@@ -106,17 +93,6 @@ static uint64_t intent_sum(const struct intent *i)
 static uint64_t state_sum(const struct state *s)
 {
 	return hash64(s, offsetof(struct state, sum), KVFS_SUM_STATE);
-}
-
-static bool rec_parse(uint64_t ino, const MDB_val *v, struct meta_rec *ret)
-{
-	size_t head = offsetof(struct meta_rec, name);
-
-	if (v->mv_size <= head || v->mv_size > sizeof(*ret))
-		return false;
-	memcpy(ret, v->mv_data, v->mv_size);
-	return memchr(ret->name, 0, v->mv_size - head) != NULL &&
-	       rec_sum(ino, ret, v->mv_size) == ret->sum;
 }
 
 /* ---- queue ---------------------------------------------------------------- */
@@ -148,18 +124,18 @@ static void queue_free(struct pending **q)
 
 static int queue_add(struct meta *m, uint64_t ino, const struct meta_rec *rec)
 {
-	size_t len = rec ? rec_bytes(rec) : 0;
-	struct meta_rec *copy = NULL;
+	uint8_t packed[META_REC_BYTES_MAX], *copy = NULL;
 	struct pending *p, **slot;
+	size_t len = 0;
 
 	if (m->read_only)
 		return 0;
 	if (rec) {
+		len = meta_rec_pack(ino, rec, packed);
 		copy = mem_alloc(len);
 		if (!copy)
 			return -ENOMEM;
-		memcpy(copy, rec, len);
-		copy->sum = rec_sum(ino, copy, len);
+		memcpy(copy, packed, len);
 	}
 	p = mem_zalloc(sizeof(*p));
 	if (!p) {
@@ -171,11 +147,13 @@ static int queue_add(struct meta *m, uint64_t ino, const struct meta_rec *rec)
 	if (*slot) {
 		mem_free((*slot)->rec);
 		(*slot)->rec = copy;
+		(*slot)->len = len;
 		(*slot)->del = !rec;
 		mem_free(p);
 	} else {
 		p->ino = ino;
 		p->rec = copy;
+		p->len = len;
 		p->del = !rec;
 		*slot = p;
 		m->n_queue++;
@@ -211,8 +189,7 @@ static int queue_get(struct pending **q, uint64_t ino, struct meta_rec *ret)
 		return 0;
 	if (p->del)
 		return -ENOENT;
-	memcpy(ret, p->rec, rec_bytes(p->rec));
-	return 1;
+	return meta_rec_unpack(ino, p->rec, p->len, ret) ? 1 : -ENOENT;
 }
 
 bool meta_same_tree(const struct meta *m)
@@ -244,7 +221,7 @@ int meta_get(struct meta *m, uint64_t ino, struct meta_rec *ret)
 	if (r)
 		return meta_err(r);
 	r = mdb_get(txn, m->index, &k, &v);
-	if (r == 0 && !rec_parse(ino, &v, ret)) {
+	if (r == 0 && !meta_rec_unpack(ino, v.mv_data, v.mv_size, ret)) {
 		meta_unclean(m);
 		r = MDB_NOTFOUND; /* as if it were not there: rebuilt at the next mount */
 	}
@@ -269,10 +246,10 @@ static void totals_add(struct meta_totals *t, const struct meta_rec *r, int sign
 static int flush_one(struct meta *m, MDB_txn *txn, struct pending *p, struct meta_totals *t)
 {
 	MDB_val k = { sizeof(p->ino), &p->ino }, v;
-	struct meta_rec old;
+	struct meta_rec old, now;
 	int r = mdb_get(txn, m->index, &k, &v);
 
-	if (r == 0 && rec_parse(p->ino, &v, &old))
+	if (r == 0 && meta_rec_unpack(p->ino, v.mv_data, v.mv_size, &old))
 		totals_add(t, &old, -1);
 	else if (r != 0 && r != MDB_NOTFOUND)
 		return r;
@@ -280,9 +257,10 @@ static int flush_one(struct meta *m, MDB_txn *txn, struct pending *p, struct met
 		r = r == 0 ? mdb_del(txn, m->index, &k, NULL) : 0;
 		return r;
 	}
-	v.mv_size = rec_bytes(p->rec);
+	v.mv_size = p->len;
 	v.mv_data = p->rec;
-	totals_add(t, p->rec, 1);
+	if (meta_rec_unpack(p->ino, p->rec, p->len, &now))
+		totals_add(t, &now, 1);
 	return mdb_put(txn, m->index, &k, &v, 0);
 }
 
@@ -521,7 +499,7 @@ static int rec_cb(void *arg, MDB_val *k, MDB_val *v)
 	if (k->mv_size != sizeof(ino))
 		return 0;
 	memcpy(&ino, k->mv_data, sizeof(ino));
-	if (!rec_parse(ino, v, &rec)) {
+	if (!meta_rec_unpack(ino, v->mv_data, v->mv_size, &rec)) {
 		meta_unclean(a->m); /* no reason to miss the others */
 		return 0;
 	}

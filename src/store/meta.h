@@ -28,7 +28,13 @@ enum meta_flags {
 	META_PINNED = 8,
 	META_DAMAGED = 16,
 };
-/* One file or directory. Stored as it is here, little-endian. */
+/* What was found out about the error of levels since the object was sealed: resample.c. */
+struct meta_sample {
+	uint32_t generation; /* of the object */
+	uint32_t n;          /* samples, with that of the seal; 0: nothing */
+	float errors[KVFS_OBJECT_LAYERS]; /* mean over them */
+};
+/* One file or directory. Stored little-endian: meta_rec.h. */
 struct meta_rec {
 	uint64_t parent_ino;
 	uint64_t stored_bytes;  /* tree file's blocks and object together */
@@ -38,8 +44,9 @@ struct meta_rec {
 	double heat;            /* decayed hits */
 	uint64_t last_ns;       /* CLOCK_REALTIME of the last open */
 	uint32_t flags;
-	uint32_t sum;           /* set and checked by meta.c */
+	uint32_t sum;           /* set and checked by meta_rec.c */
 	char name[NAME_MAX + 1];
+	struct meta_sample sample;
 };
 
 struct meta_totals {
