@@ -125,6 +125,9 @@ static void status_plan(const struct store_status *s, struct sbuf *out)
 	add_of(out, "  on storage", s->plan_ssd_bytes, 0);
 	sbuf_addf(out, "  %-20s %.3g s, of storage %.3g s\n", "a MiB of memory earns",
 		  s->plan_dram_price, s->plan_ssd_price);
+	sbuf_addf(out, "%-22s %llu more samples taken while idle; readers measured %u contexts of %u "
+		       "models\n",
+		  "estimates", (unsigned long long)s->resampled, s->measured, s->measured_models);
 	status_rates(&s->rates, out);
 }
 

@@ -61,6 +61,14 @@ int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX])
 	}
 }
 
+void policy_said_init(struct policy_said *s)
+{
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++) {
+		s->estimate[i] = s->profile[i] = s->feedback[i] = -1;
+		s->worse[i] = 1;
+	}
+}
+
 void policy_qualities(const struct policy_said *s, double ret[POLICY_LEVELS_MAX])
 {
 	double least = 0, most = 1;
@@ -72,6 +80,8 @@ void policy_qualities(const struct policy_said *s, double ret[POLICY_LEVELS_MAX]
 			ret[i] = s->estimate[i] >= 0 ? fmax(s->estimate[i], least) : -1;
 	}
 	for (unsigned i = POLICY_LEVELS_MAX; i-- > 0;) {
+		if (ret[i] >= 0 && s->worse[i] > 1)
+			ret[i] = fmax(1 - s->worse[i] * (1 - ret[i]), 0);
 		if (s->feedback[i] >= 0)
 			most = fmin(most, s->feedback[i]);
 		if (ret[i] >= 0)

@@ -60,10 +60,14 @@ struct policy_ops {
 WUR int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX]);
 
 /* What is said of the levels of a file, below 0 where nothing is: a profile takes the place
- * of estimates, feedback counts where it is less. */
+ * of estimates, feedback counts where it is less. What is lost by either of the first two
+ * counts @worse times (reprofile.h); 1 and less: as it is said. */
 struct policy_said {
 	double estimate[POLICY_LEVELS_MAX], profile[POLICY_LEVELS_MAX], feedback[POLICY_LEVELS_MAX];
+	double worse[POLICY_LEVELS_MAX];
 };
+/* Nothing. */
+void policy_said_init(struct policy_said *s);
 /* The quality of each level, 0 where it is not known. None has more than one above it, which
  * has all of its information and some beside. */
 void policy_qualities(const struct policy_said *s, double ret[POLICY_LEVELS_MAX]);

@@ -340,6 +340,8 @@ static void *adapt_thread(void *arg)
 		/* nothing is given up for what is not yet known; later walks change little */
 		if (ad->changed && known && clock_mono_ns() >= ad->plan_ns && adapt_may_bring(ad))
 			plan(ad, &m);
+		if (known)
+			adapt_idle_step(ad);
 		ad->tick_ns = clock_mono_ns() + TICK_NS;
 	}
 	return NULL;

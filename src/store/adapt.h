@@ -47,6 +47,8 @@ void adapt_dropped(struct store *st, uint64_t ino, unsigned stored);
 void adapt_gone(struct store *st, uint64_t ino);
 /* Settings of a file or directory changed. May block. */
 void adapt_settings(struct store *st, struct node *n);
+/* What is known of a model changed: contexts are asked anew when nobody uses the mount, or soon. */
+void adapt_reprofiled(struct store *st);
 /* A limit changed. */
 void adapt_limits(struct store *st);
 /* Bytes of memory that are not for contexts, whatever the policy: tables, windows, buffers, and

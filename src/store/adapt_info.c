@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "store/adapt_types.h"
+#include "store/level_quality.h"
 
 /* Where it is and what that gives; why it is there, unless nothing was decided yet. */
 static void explain(struct adapt *ad, uint64_t ino, uint64_t now, struct sbuf *out)
@@ -73,4 +74,6 @@ void adapt_status(struct store *st, struct store_status *ret)
 	ret->plan_ssd_price = s.ssd_price;
 	ret->plans = s.plans;
 	ret->plan_fits = s.plan_fits;
+	ret->resampled = atomic_load(&st->counters[CNT_RESAMPLED]);
+	level_models_count(st, &ret->measured, &ret->measured_models);
 }

@@ -7,6 +7,7 @@
 #include "store/adapt_types.h"
 #include "store/grant.h"
 #include "store/level.h"
+#include "store/level_quality.h"
 
 /* By the first chunk that says so. */
 enum cost_packing adapt_packing(const struct replica *r)
@@ -105,7 +106,7 @@ static void put_quality(struct ctx *c, struct node *n, struct cost_item *it)
 		it->floor = 1;
 		return;
 	}
-	grant_qualities(c->st, n, c->obj, q);
+	level_qualities(c->st, n, c->obj, q);
 	for (unsigned i = 0; i < it->levels; i++)
 		it->quality[i] = (float)q[i];
 }

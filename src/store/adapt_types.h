@@ -40,6 +40,7 @@ struct adapt {
 	uint64_t known_by_ns GUARDED;    /* q_lock; CLOCK_MONOTONIC: nobody waits longer */
 	struct cond all_known;           /* q_lock; or the end */
 	struct cost_model model GUARDED; /* q_lock: a copy, for readers */
+	uint64_t model_due_ns GUARDED;   /* q_lock; CLOCK_MONOTONIC: contexts are to be asked anew; 0 */
 
 	/* the thread's own */
 	uint64_t table_bytes; /* of the table, counted in the memory budget */
@@ -52,6 +53,9 @@ struct adapt {
 	uint32_t n_check; /* of the table's contexts, still to be asked whether they are there */
 	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */
 	bool changed;              /* since the last plan */
+	uint64_t uses, used_ns;    /* of the mount; CLOCK_MONOTONIC: the last one seen */
+	uint32_t sample_next;      /* of the table's contexts */
+	_Atomic bool sampling;     /* one of them is being sampled */
 	_Atomic bool again;        /* a move could not begin */
 	bool started;
 	pthread_t thread;
@@ -76,5 +80,9 @@ bool adapt_may_bring(struct adapt *ad);
 /* adapt_walk.c; the thread's own. The next few contexts; is there more to do? */
 void adapt_walk_step(struct adapt *ad);
 bool adapt_walking(const struct adapt *ad);
+/* One is to begin; @whole: the index is. */
+void adapt_walk_wanted(struct adapt *ad, bool whole);
+/* adapt_idle.c; the thread's own, once a tick. */
+void adapt_idle_step(struct adapt *ad);
 
 #endif

@@ -149,7 +149,7 @@ static bool settings_of(struct store *st, struct node *n)
 	return true;
 }
 
-static void walk_wanted(struct adapt *ad, bool whole)
+void adapt_walk_wanted(struct adapt *ad, bool whole)
 {
 	lock_acquire(&ad->q_lock);
 	ad->walk = true;
@@ -164,11 +164,11 @@ static void walk_wanted(struct adapt *ad, bool whole)
 void adapt_index_whole(struct store *st)
 {
 	if (st->adapt)
-		walk_wanted(st->adapt, true);
+		adapt_walk_wanted(st->adapt, true);
 }
 
 void adapt_settings(struct store *st, struct node *n)
 {
 	if (st->adapt && !settings_of(st, n))
-		walk_wanted(st->adapt, false); /* a directory's: all below it may be meant */
+		adapt_walk_wanted(st->adapt, false); /* a directory's: all below it may be meant */
 }

@@ -32,7 +32,7 @@ struct head {
 
 struct estimate {
 	const struct layout_chunk *chunks;
-	unsigned levels, n_heads;
+	unsigned levels, nth, n_heads;
 	struct head head[QUALITY_LAYERS];
 	struct quality_work work;
 };
@@ -71,6 +71,20 @@ static const struct layout_region *partner(const struct layout *l, uint32_t k)
 
 /* ---- the sample ------------------------------------------------------------- */
 
+/* quality_spread, for sample @nth between what others have; ascending. */
+static unsigned spread(uint64_t n, unsigned max, unsigned nth, uint64_t ret[])
+{
+	uint64_t at[QUALITY_LAYERS + QUALITY_RUNS], step = n / (max * ESTIMATE_SAMPLES);
+	uint64_t by = n ? nth * (step ? step : 1) % n : 0;
+	unsigned k = quality_spread(n, max, at), first = 0;
+
+	while (first < k && at[first] + by < n)
+		first++;
+	for (unsigned i = 0; i < k; i++) /* those that come round at the end go to the front */
+		ret[i] = (at[(first + i) % k] + by) % n;
+	return k;
+}
+
 static void add_run(struct head *h, uint32_t first, uint32_t n)
 {
 	h->run[h->n_runs++] = (struct run) { first, n };
@@ -78,7 +92,8 @@ static void add_run(struct head *h, uint32_t first, uint32_t n)
 }
 
 /* Tokens at which chunks of K begin, and how many they have. */
-static void choose_runs(struct head *h, const struct layout_chunk *chunks, uint32_t n_chunks)
+static void choose_runs(struct head *h, const struct layout_chunk *chunks, uint32_t n_chunks,
+			unsigned nth)
 {
 	const struct layout_region *k = h->r[0];
 	uint64_t end = k->off_bytes + k->len_bytes, at[QUALITY_RUNS];
@@ -96,7 +111,7 @@ static void choose_runs(struct head *h, const struct layout_chunk *chunks, uint3
 	by_chunk = !k->transposed && n > 0; /* else chunks have all tokens */
 	if (!by_chunk)
 		n = tokens / QUALITY_RUN;
-	pick = quality_spread(n, QUALITY_RUNS, at);
+	pick = spread(n, QUALITY_RUNS, nth, at);
 	for (uint32_t i = 0; i < pick; i++) {
 		uint64_t t = at[i] * QUALITY_RUN, m = QUALITY_RUN;
 
@@ -138,20 +153,20 @@ static int choose(struct estimate *e, const struct layout *l, uint32_t n_chunks)
 	}
 	if (n == 0)
 		return -ENODATA;
-	e->n_heads = quality_spread(n, QUALITY_LAYERS, at);
+	e->n_heads = spread(n, QUALITY_LAYERS, e->nth, at);
 	for (unsigned i = 0; i < e->n_heads; i++) {
 		struct head *h = &e->head[i];
 
 		h->r[0] = &l->regions[k[at[i]]];
 		h->r[1] = partner(l, k[at[i]]);
-		choose_head(h, l, i);
-		choose_runs(h, e->chunks, n_chunks);
+		choose_head(h, l, i + e->nth * (QUALITY_LAYERS + 1)); /* of one layer, too */
+		choose_runs(h, e->chunks, n_chunks, e->nth);
 	}
 	return 0;
 }
 
 int estimate_create(const struct layout *l, const struct layout_chunk *chunks, uint32_t n_chunks,
-		    unsigned levels, uint64_t *ret_bytes, struct estimate **ret)
+		    unsigned levels, unsigned nth, uint64_t *ret_bytes, struct estimate **ret)
 {
 	struct estimate *e = mem_zalloc(sizeof(*e));
 	int r;
@@ -160,6 +175,7 @@ int estimate_create(const struct layout *l, const struct layout_chunk *chunks, u
 		return -ENOMEM;
 	e->chunks = chunks;
 	e->levels = levels;
+	e->nth = nth;
 	r = choose(e, l, n_chunks);
 	*ret_bytes = sizeof(*e);
 	for (unsigned i = 0; i < e->n_heads && r == 0; i++)

@@ -14,14 +14,12 @@
 
 #include "base/hash.h"
 #include "base/units.h"
-#include "policy/quality.h"
 #include "store/level.h"
+#include "store/level_quality.h"
 #include "store/thin.h"
 
 #define QUALITY "user.kvcache.quality"
 #define ACCEPT "user.kvcache.accept"
-#define PROFILE "user.kvcache.profile"
-#define FEEDBACK "user.kvcache.feedback"
 #define ALMOST 0.999999
 /* Checksums of the content that engines keep beside it. */
 static const char *const checksums[] = { "user.vllm.kv_crc32c" };
@@ -78,10 +76,10 @@ int grant_check(struct store *st, struct node *n, const struct layout *l)
 	return grant_veto(st, n, l) ? -KVFS_EVETO : 0;
 }
 
-/* ---- quality of levels ----------------------------------------------------- */
+/* ---- settings of directories ------------------------------------------------ */
 
 /* Without a gate: the caller may have that of the file. */
-static bool owner_of(struct store *st, struct node *n, uid_t *ret)
+bool grant_owner(struct store *st, struct node *n, uid_t *ret)
 {
 	struct stat sb;
 	struct at at;
@@ -96,10 +94,8 @@ static bool owner_of(struct store *st, struct node *n, uid_t *ret)
 	return ok;
 }
 
-/* The value of @name of the nearest of @at and the directories above it that has it and
- * is of root or of @uid. *ret_any: one has, whosever it is. */
-static bool nearest(struct store *st, struct node *at, uid_t uid, const char *name, char *buf,
-		    size_t len, bool *ret_any)
+bool grant_nearest(struct store *st, struct node *at, uid_t uid, const char *name, char *buf,
+		   size_t len, bool *ret_any)
 {
 	char own[NAME_MAX + 1];
 	bool found = false;
@@ -112,7 +108,7 @@ static bool nearest(struct store *st, struct node *at, uid_t uid, const char *na
 		ssize_t got = store_getxattr(st, at, name, buf, len - 1);
 
 		*ret_any |= got >= 0;
-		if (got >= 0 && owner_of(st, at, &of) && (of == 0 || of == uid)) {
+		if (got >= 0 && grant_owner(st, at, &of) && (of == 0 || of == uid)) {
 			buf[got] = 0;
 			found = true;
 		}
@@ -123,35 +119,6 @@ static bool nearest(struct store *st, struct node *at, uid_t uid, const char *na
 	}
 	node_forget(st->nodes, at, 1);
 	return found;
-}
-
-void grant_qualities(struct store *st, struct node *n, const struct object *o,
-		     double ret[POLICY_LEVELS_MAX])
-{
-	struct policy_said s;
-	char v[256];
-	ssize_t len;
-	uid_t uid;
-	bool any;
-
-	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
-		s.estimate[i] = s.profile[i] = s.feedback[i] = -1;
-	for (unsigned i = 0; o && i < o->n_layers_max; i++)
-		if (o->errors[i] > 0) /* NaN is not */
-			s.estimate[i] = quality_of(&quality_builtin, (double)o->errors[i]);
-	/* both were checked when they were set */
-	if (owner_of(st, n, &uid) && nearest(st, n, uid, PROFILE, v, sizeof(v), &any))
-		err_ignore(policy_profile_parse(v, s.profile));
-	len = store_getxattr(st, n, FEEDBACK, v, sizeof(v) - 1);
-	if (len >= 0) {
-		v[len] = 0;
-		err_ignore(policy_profile_parse(v, s.feedback));
-	}
-	for (unsigned i = o ? o->n_layers_max - 1 : POLICY_LEVELS_MAX; i < POLICY_LEVELS_MAX; i++)
-		s.estimate[i] = s.profile[i] = s.feedback[i] = -1;
-	policy_qualities(&s, ret);
-	if (o)
-		ret[o->n_layers_max - 1] = 1;
 }
 
 /* ---- inheriting ------------------------------------------------------------ */
@@ -201,7 +168,7 @@ void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid)
 	if (known_none(st, node_ino(dir), &age))
 		return;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		bool found = nearest(st, dir, uid, names[i], value, sizeof(value), &any);
+		bool found = grant_nearest(st, dir, uid, names[i], value, sizeof(value), &any);
 
 		none &= !any;
 		if (found && fsetxattr(fd, names[i], value, strlen(value), XATTR_CREATE) < 0)
@@ -227,7 +194,7 @@ static double quality_left(struct ctx *c, struct node *n)
 		return 0;
 	if (!level_lossy(c))
 		return 1;
-	grant_qualities(c->st, n, c->obj, quality);
+	level_qualities(c->st, n, c->obj, quality);
 	left = quality[level_stored(c) - 1];
 	return left < ALMOST ? left : ALMOST; /* said to be as good: not exact */
 }

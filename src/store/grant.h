@@ -6,11 +6,8 @@
  * the lowest quality granted: of the file itself, which got it when it was made from the
  * nearest directory of root or of its owner that has one; else of the mount. Below 1 it
  * is a grant. A veto makes it worth nothing.
- *
- * Quality is the expected share of greedy next tokens that stay the same as with the
- * exact cache; that of a level is what user.kvcache.profile says, else an estimate.
+ * What levels are worth: level_quality.h.
  */
-#include "policy/policy.h"
 #include "store/store_types.h"
 
 /* The floor in force for @n. */
@@ -20,9 +17,12 @@ double grant_floor(struct store *st, struct node *n);
 WUR int grant_check(struct store *st, struct node *n, const struct layout *l);
 /* What forbids it, for people; NULL when nothing does. */
 const char *grant_veto(struct store *st, struct node *n, const struct layout *l);
-/* Quality of each level of @o, 0 where nothing is known; the top one has 1. */
-void grant_qualities(struct store *st, struct node *n, const struct object *o,
-		     double ret[POLICY_LEVELS_MAX]);
+/* Who owns it. Without its gate: the caller may have that. */
+bool grant_owner(struct store *st, struct node *n, uid_t *ret);
+/* The value of xattr @name of the nearest of @at and the directories above it that has it and
+ * is of root or of @uid, with a 0 behind it. *ret_any: one has, whosever it is. */
+bool grant_nearest(struct store *st, struct node *at, uid_t uid, const char *name, char *buf,
+		   size_t len, bool *ret_any);
 /* The file just made in @dir, open as @fd, of owner @uid: it inherits this and what its
  * readers accept. */
 void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid);

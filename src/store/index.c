@@ -57,8 +57,11 @@ static void merge_heat(struct ctx *c, struct meta_rec *rec)
 		if (index_when(c->st, rec->last_ns, clock_real_ns()) < c->heat_ns)
 			rec->last_ns = c->heat_ns;
 	}
-	if (c->loaded) /* else it does not know what was set before */
+	if (c->loaded) { /* else it does not know what was set before */
 		rec->flags &= ~(uint32_t)(META_PINNED | META_DAMAGED);
+		if (rec->sample.generation != c->rec.generation)
+			rec->sample.n = 0; /* of another content */
+	}
 	rec->flags |= (c->pinned ? META_PINNED : 0u) | (c->damaged ? META_DAMAGED : 0u);
 	lock_release(&c->lock);
 }
@@ -138,6 +141,16 @@ void index_heat(struct ctx *c)
 	if (c->st->read_only || meta_get(c->st->meta, c->ino, &rec) < 0)
 		return;
 	merge_heat(c, &rec);
+	put(c->st, c->ino, &rec);
+}
+
+void index_sampled(struct ctx *c, const struct meta_sample *s)
+{
+	struct meta_rec rec;
+
+	if (c->st->read_only || meta_get(c->st->meta, c->ino, &rec) < 0)
+		return;
+	rec.sample = *s;
 	put(c->st, c->ino, &rec);
 }
 

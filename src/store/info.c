@@ -15,6 +15,7 @@
 #include "store/evict.h"
 #include "store/grant.h"
 #include "store/level.h"
+#include "store/level_quality.h"
 #include "store/thin.h"
 
 static const char *const counter_names[CNT_N_] = {
@@ -154,7 +155,7 @@ static void info_levels(struct ctx *c, struct node *n, struct ctx_info *ret)
 		      "one number of levels");
 	if (!c->obj)
 		return;
-	grant_qualities(c->st, n, c->obj, ret->level_quality);
+	level_qualities(c->st, n, c->obj, ret->level_quality);
 	if (ret->levels > 1 && grant_check(c->st, n, c->obj->layout) == 0)
 		ret->level_next = c->st->adapt ? adapt_layers(c, n)
 					       : level_wanted(c->st, n, c->obj, ret->levels);

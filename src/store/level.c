@@ -13,6 +13,7 @@
  * still let readers have less of them (fixed:LEVEL); nothing is dropped then.
  */
 #include "store/level.h"
+#include "store/level_quality.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -89,7 +90,7 @@ unsigned level_wanted(struct store *st, struct node *n, const struct object *o, 
 	l.floor = grant_floor(st, n);
 	if (l.floor >= 1)
 		return layers;
-	grant_qualities(st, n, o, quality);
+	level_qualities(st, n, o, quality);
 	return st->policy->layers(st->policy, &l);
 }
 
@@ -288,7 +289,7 @@ static int may_drop(struct ctx *c, struct node *n, unsigned want)
 
 	if (r < 0)
 		return r;
-	grant_qualities(c->st, n, c->obj, quality);
+	level_qualities(c->st, n, c->obj, quality);
 	return quality[want - 1] >= grant_floor(c->st, n) ? 0 : -KVFS_EFLOOR;
 }
 

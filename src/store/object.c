@@ -204,6 +204,7 @@ static void fill_levels(struct object *o, const struct kvfs_object_header *h)
 						 KVFS_OBJECT_ALIGN);
 	o->level_bytes[h->n_layers - 1] = h->stored_bytes;
 	memcpy(o->errors, h->errors, sizeof(o->errors));
+	o->n_samples = o->n_layers_max > 1 && o->errors[0] > 0;
 }
 
 static int take_tables(struct object *o, uint64_t n_layers)

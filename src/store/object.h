@@ -45,7 +45,10 @@ struct object {
 	uint32_t n_chunks, n_layers_max;
 	unsigned n_layers_present; /* whole within the file, >= 1; a record that promises more: cut */
 	uint64_t level_bytes[KVFS_OBJECT_LAYERS]; /* length of the file cut behind layer i */
-	float errors[KVFS_OBJECT_LAYERS]; /* of level i, policy/quality.h; 0: not known */
+	/* Of level i, policy/quality.h; 0: not known. As sealed; resample.c changes both under the
+	 * gate of the context that has loaded it, exclusive, and they are looked at under it. */
+	float errors[KVFS_OBJECT_LAYERS];
+	uint32_t n_samples;
 	struct object_chunk *chunks; /* owned, by offset, no gaps */
 	struct object_layer *layers; /* owned */
 	struct layout *layout;       /* owned */

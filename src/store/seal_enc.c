@@ -118,7 +118,7 @@ int seal_enc_sample(struct seal_enc *e, const struct layout *l, const struct lay
 
 	if (e->layers == 1)
 		return 0;
-	r = estimate_create(l, chunks, n_chunks, e->layers, &bytes, &e->est);
+	r = estimate_create(l, chunks, n_chunks, e->layers, 0, &bytes, &e->est);
 	if (r == 0)
 		seal_enc_count(e, bytes);
 	return r == -ENODATA ? 0 : r;

@@ -11,6 +11,8 @@
 	X(SEAL_STORED_BYTES, "seal_stored_bytes", "bytes written as sealed objects")    \
 	X(ENCODED_BYTES, "encoded_bytes", "bytes that were encoded for storage")        \
 	X(RELAYERED, "relayered", "sealed files encoded anew, in layers")               \
+	X(RESAMPLED, "resampled", "estimates of files that got another sample")          \
+	X(REPROFILED, "reprofiled", "times that feedback changed the estimates of a model") \
 	X(LEVELS_DROPPED, "levels_dropped", "files that went to a lower level")         \
 	X(TOKENS_DROPPED, "tokens_dropped", "tokens that files lost by request")        \
 	X(FETCHED_BYTES, "fetched_bytes", "bytes of objects read from storage")         \

@@ -22,6 +22,7 @@
 #include "store/adapt.h"
 #include "store/dirs.h"
 #include "store/grant.h"
+#include "store/level_quality.h"
 #include "store/trace.h"
 
 #define TICK_NS NSEC_PER_SEC
@@ -150,7 +151,9 @@ int store_open(const struct store_config *cfg, struct store **ret, struct sbuf *
 	lock_init(&st->scrub_lock);
 	rates_init(&st->rates, 1);
 	list_init(&st->ctxs.lru);
-	r = copy_config(st, cfg);
+	r = level_models_init(st);
+	if (r == 0)
+		r = copy_config(st, cfg);
 	if (r == -EINVAL)
 		sbuf_addf(why, "unknown policy %s", cfg->policy);
 	if (r == 0) {
@@ -324,6 +327,7 @@ void store_close(struct store *st, bool seal)
 	lock_fini(&st->evict_lock);
 	gate_fini(&st->names);
 	lock_fini(&st->grants.lock);
+	level_models_fini(st);
 	lock_fini(&st->scrub_lock);
 	rates_fini(&st->rates);
 	cold_fini(&st->cold);

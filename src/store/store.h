@@ -291,6 +291,8 @@ struct store_status {
 	bool planned;            /* the rest is of a policy that plans */
 	uint64_t plans, plan_contexts, plan_dram_bytes, plan_ssd_bytes;
 	double plan_dram_price, plan_ssd_price; /* utility per MiB */
+	uint64_t resampled;      /* samples of contexts taken since the mount */
+	unsigned measured, measured_models; /* contexts that readers measured, models of them */
 	bool plan_fits;
 	char uuid[40];
 	char policy[32];

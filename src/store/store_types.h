@@ -80,6 +80,12 @@ struct grants {
 };
 
 struct adapt;
+struct reprofile;
+/* level_quality.c: what readers measured. */
+struct models {
+	struct lock lock; /* leaf */
+	struct reprofile *known GUARDED; /* lock */
+};
 struct sealer {
 	struct lock lock;
 	struct cond wake;
@@ -137,6 +143,7 @@ struct store {
 	struct committer commit;
 	struct sealer seal;
 	struct grants grants;        /* grant.c */
+	struct models models;        /* level_quality.c */
 
 	_Atomic uint64_t ssd_used, ssd_limit;
 	_Atomic uint64_t ssd_reserved; /* of ssd_used: asked for and not yet released */
@@ -197,6 +204,12 @@ struct file {
 	_Atomic uint64_t read_ns; /* CLOCK_MONOTONIC of the last read, when recorded */
 };
 
+/* Grows with every use of the mount. */
+static inline uint64_t store_uses(struct store *st)
+{
+	return atomic_load(&st->counters[CNT_OPENS]) + atomic_load(&st->counters[CNT_READ_BYTES]) +
+	       atomic_load(&st->counters[CNT_WRITE_BYTES]) + atomic_load(&st->counters[CNT_SEALED]);
+}
 static inline void store_count(struct store *st, enum store_counter c, uint64_t n)
 {
 	atomic_fetch_add_explicit(&st->counters[c], n, memory_order_relaxed);
@@ -463,6 +476,8 @@ void index_heat(struct ctx *c);
 /* A time that was kept, at @now_ns (both CLOCK_REALTIME). One that is still to come, from
  * when the clock was wrong, is that of the mount: else it would stay the newest of all. */
 uint64_t index_when(const struct store *st, uint64_t ns, uint64_t now_ns);
+/* What was found out about its levels. */
+void index_sampled(struct ctx *c, const struct meta_sample *s);
 /* The file occupies @bytes now, nothing else of it changed. */
 void index_occupies(struct store *st, uint64_t ino, uint64_t bytes);
 void index_flag(struct store *st, uint64_t ino, uint32_t flag, bool on);

@@ -18,7 +18,7 @@
 #define SIZE (100 + 2 * REGION)
 
 static uint8_t file[LEVELS][SIZE];
-static float head[LEVELS][2][TOKENS * DIM];
+static float head[LEVELS][HEADS][2][TOKENS * DIM];
 
 static uint32_t next(uint32_t *s)
 {
@@ -26,7 +26,7 @@ static uint32_t next(uint32_t *s)
 	return *s >> 8;
 }
 
-/* bf16 of about @x, coarser at lower levels; in the file and, of head 0, as floats. */
+/* bf16 of about @x, coarser at lower levels; in the file and as floats. */
 static void put(unsigned level, unsigned part, bool transposed, uint32_t t, uint32_t c, float x)
 {
 	uint32_t u, at = transposed ? c * TOKENS + t : t * COLS + c;
@@ -37,8 +37,7 @@ static void put(unsigned level, unsigned part, bool transposed, uint32_t t, uint
 	p[0] = (uint8_t)(u >> 16);
 	p[1] = (uint8_t)(u >> 24);
 	memcpy(&x, &u, 4);
-	if (c < DIM)
-		head[level][part][t * DIM + c] = x;
+	head[level][c / DIM][part][t * DIM + c % DIM] = x;
 }
 
 static void make(bool transposed)
@@ -54,7 +53,8 @@ static void make(bool transposed)
 	}
 }
 
-static void check(bool transposed, uint32_t target)
+/* Sample @nth of one layer is of its next head. */
+static void check(bool transposed, uint32_t target, unsigned nth)
 {
 	struct layout_region r[2] = {
 		{ .off_bytes = 100, .len_bytes = REGION, .kind = REGION_K, .elem = ELEM_BF16,
@@ -65,7 +65,8 @@ static void check(bool transposed, uint32_t target)
 	struct layout l = { .name = "test", .size_bytes = SIZE, .regions = r, .n_regions = 2,
 			    .head_dim = DIM };
 	static struct quality_work w;
-	struct quality_head x = { TOKENS, DIM, head[LEVELS - 1][0], head[LEVELS - 1][1] };
+	const unsigned h = nth % HEADS;
+	struct quality_head x = { TOKENS, DIM, head[LEVELS - 1][h][0], head[LEVELS - 1][h][1] };
 	float errors[CODEC_LAYERS_MAX] = { 0 };
 	struct layout_chunk *chunks;
 	struct estimate *e;
@@ -78,7 +79,7 @@ static void check(bool transposed, uint32_t target)
 					       .transposed = 1, .row_bytes = TOKENS * 2 };
 	make(transposed);
 	cr_assert_eq(layout_cut(&l, target, target * 2, &chunks, &n), 0);
-	cr_assert_eq(estimate_create(&l, chunks, n, LEVELS, &bytes, &e), 0);
+	cr_assert_eq(estimate_create(&l, chunks, n, LEVELS, nth, &bytes, &e), 0);
 	cr_assert_geq(bytes, 2 * LEVELS * TOKENS * DIM * sizeof(float));
 	for (uint32_t i = 0; i < n; i++) {
 		seen += estimate_wants(e, i);
@@ -90,8 +91,8 @@ static void check(bool transposed, uint32_t target)
 	estimate_errors(e, errors);
 	quality_exact(&w, &x);
 	for (unsigned v = 0; v + 1 < LEVELS; v++) {
-		x.k = head[v][0];
-		x.v = head[v][1];
+		x.k = head[v][h][0];
+		x.v = head[v][h][1];
 		cr_assert_eq(errors[v], (float)quality_error(&w, &x), "level %u", v);
 	}
 	cr_assert(errors[0] > errors[1] && errors[1] > 0);
@@ -101,14 +102,72 @@ static void check(bool transposed, uint32_t target)
 
 Test(estimate, rows_of_tokens)
 {
-	check(false, 4096);
-	check(false, 1 << 20);
+	check(false, 4096, 0);
+	check(false, 1 << 20, 0);
 }
 
 Test(estimate, rows_of_channels)
 {
-	check(true, 4096);
-	check(true, 1 << 20);
+	check(true, 4096, 0);
+	check(true, 1 << 20, 0);
+}
+
+Test(estimate, further_samples_are_of_other_heads)
+{
+	for (unsigned nth = 1; nth < ESTIMATE_SAMPLES; nth++) {
+		check(false, 4096, nth);
+		check(true, 1 << 20, nth);
+	}
+}
+
+/* Chunks that a sample of a file with more tokens and layers wants. */
+static void wanted(unsigned layers, unsigned nth, bool ret[64])
+{
+	struct layout_region r[32];
+	struct layout l = { .name = "test", .size_bytes = layers * 2 * REGION, .regions = r,
+			    .n_regions = 2 * layers, .head_dim = DIM };
+	struct layout_chunk *chunks;
+	struct estimate *e;
+	uint64_t bytes;
+	uint32_t n;
+
+	for (unsigned i = 0; i < 2 * layers; i++)
+		r[i] = (struct layout_region){ .off_bytes = i * REGION, .len_bytes = REGION,
+					       .layer = i / 2, .kind = i % 2 ? REGION_V : REGION_K,
+					       .elem = ELEM_BF16, .row_bytes = COLS * 2,
+					       .head_bytes = DIM * 2 };
+	cr_assert_eq(layout_cut(&l, REGION, REGION, &chunks, &n), 0);
+	cr_assert_eq(n, 2 * layers);
+	cr_assert_eq(estimate_create(&l, chunks, n, LEVELS, nth, &bytes, &e), 0);
+	for (uint32_t i = 0; i < n; i++)
+		ret[i] = estimate_wants(e, i);
+	estimate_destroy(e);
+	mem_free(chunks);
+}
+
+Test(estimate, samples_together_see_most_layers)
+{
+	for (unsigned layers = 1; layers <= 16; layers++) {
+		bool want[64] = { false };
+		unsigned all = 0;
+
+		for (unsigned nth = 0; nth < ESTIMATE_SAMPLES; nth++) {
+			bool now[64];
+			unsigned seen = 0;
+
+			wanted(layers, nth, now);
+			for (unsigned i = 0; i < layers; i++) {
+				cr_assert_eq(now[2 * i], now[2 * i + 1], "K and V of a layer");
+				seen += now[2 * i];
+				want[i] |= now[2 * i];
+			}
+			cr_assert_eq(seen, layers < QUALITY_LAYERS ? layers : QUALITY_LAYERS,
+				     "%u layers, sample %u: %u", layers, nth, seen);
+		}
+		for (unsigned i = 0; i < layers; i++)
+			all += want[i];
+		cr_assert_geq(all, layers <= 8 ? layers : layers * 3 / 4, "%u of %u layers", all, layers);
+	}
 }
 
 Test(estimate, nothing_to_tell)
@@ -120,8 +179,8 @@ Test(estimate, nothing_to_tell)
 	struct estimate *e;
 	uint64_t bytes;
 
-	cr_assert_eq(estimate_create(&l, &c, 1, 4, &bytes, &e), -ENODATA);
+	cr_assert_eq(estimate_create(&l, &c, 1, 4, 0, &bytes, &e), -ENODATA);
 	l.n_regions = 0;
-	cr_assert_eq(estimate_create(&l, &c, 1, 4, &bytes, &e), -ENODATA);
+	cr_assert_eq(estimate_create(&l, &c, 1, 4, 0, &bytes, &e), -ENODATA);
 	estimate_destroy(NULL);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "policy/policy.h"
+#include "policy/reprofile.h"
 
 static unsigned layers(const char *policy, unsigned n, double floor, const double *q)
 {
@@ -72,8 +73,7 @@ Test(policy_levels, no_level_is_better_than_one_above_it)
 		struct policy_said s;
 		double q[POLICY_LEVELS_MAX];
 
-		for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
-			s.estimate[i] = s.profile[i] = s.feedback[i] = -1;
+		policy_said_init(&s);
 		cr_assert(!*t[k].estimate || policy_profile_parse(t[k].estimate, s.estimate) == 0);
 		cr_assert(!*t[k].profile || policy_profile_parse(t[k].profile, s.profile) == 0);
 		cr_assert(!*t[k].feedback || policy_profile_parse(t[k].feedback, s.feedback) == 0);
@@ -81,4 +81,109 @@ Test(policy_levels, no_level_is_better_than_one_above_it)
 		for (unsigned i = 0; i < 4; i++)
 			cr_assert_eq(q[i], t[k].want[i], "%s: level %u has %g", t[k].what, i, q[i]);
 	}
+}
+
+static struct policy_said said(const char *estimate, const char *profile, const char *feedback)
+{
+	struct policy_said s;
+
+	policy_said_init(&s);
+	cr_assert(!*estimate || policy_profile_parse(estimate, s.estimate) == 0);
+	cr_assert(!*profile || policy_profile_parse(profile, s.profile) == 0);
+	cr_assert(!*feedback || policy_profile_parse(feedback, s.feedback) == 0);
+	return s;
+}
+
+static bool near(double a, double b)
+{
+	return a > b - 1e-6 && a < b + 1e-6;
+}
+
+#define P REPROFILE_PRIOR
+
+Test(policy_reprofile, what_was_measured_of_some_holds_for_their_model)
+{
+	struct policy_said s = said("0:0.9,1:0.98,2:0.99", "", "0:0.7,1:0.96");
+	double w[POLICY_LEVELS_MAX], q[POLICY_LEVELS_MAX];
+	struct reprofile *r;
+
+	cr_assert_eq(reprofile_create(&r), 0);
+	cr_assert_eq(reprofile_tell(r, 1, 10, &s), 1);
+	reprofile_worse(r, 1, w);
+	cr_assert(near(w[0], (0.3 + P) / (0.1 + P)), "%g", w[0]);
+	cr_assert(near(w[1], (0.04 + P) / (0.02 + P)), "%g", w[1]);
+	cr_assert(near(w[2], (0.34 + P) / (0.12 + P)), "not measured: as all, %g", w[2]);
+	reprofile_worse(r, 2, w);
+	cr_assert_eq(w[0], 1, "another model");
+	cr_assert_eq(reprofile_tell(r, 1, 10, &s), 0, "the same again");
+	for (uint64_t id = 11; id < 14; id++) { /* of others a reader found what was said, or better */
+		struct policy_said fine = said("0:0.9,1:0.98,2:0.99", "", "0:0.95,1:0.98");
+
+		cr_assert_eq(reprofile_tell(r, 1, id, &fine), 1);
+	}
+	reprofile_worse(r, 1, w);
+	cr_assert(near(w[0], (0.6 + P) / (0.4 + P)), "%g", w[0]);
+
+	s = said("0:0.8,1:0.98", "", "");
+	reprofile_worse(r, 1, s.worse);
+	policy_qualities(&s, q);
+	cr_assert(near(q[0], 1 - 0.2 * (0.6 + P) / (0.4 + P)), "%g", q[0]);
+	cr_assert_eq(q[2], 0, "not known stays so");
+	s = said("0:0.1", "", "");
+	s.worse[0] = 3;
+	policy_qualities(&s, q);
+	cr_assert_eq(q[0], 0, "no more than all");
+	reprofile_destroy(r);
+}
+
+Test(policy_reprofile, is_never_better_and_forgets_what_is_taken_back)
+{
+	struct policy_said fine = said("0:0.9,1:0.98", "", "0:1,1:1"), none = said("0:0.9", "", "");
+	struct policy_said bad = said("0:0.9,1:0.98", "0:0.95", "0:0.2");
+	struct policy_said unknown = said("", "", "0:0.2,3:0.1");
+	double w[POLICY_LEVELS_MAX];
+	unsigned n, models;
+	struct reprofile *r;
+
+	cr_assert_eq(reprofile_create(&r), 0);
+	cr_assert_eq(reprofile_tell(r, 1, 10, &none), 0);
+	cr_assert_eq(reprofile_tell(r, 1, 10, &fine), 0);
+	cr_assert_eq(reprofile_tell(r, 1, 11, &unknown), 0);
+	reprofile_worse(r, 1, w);
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
+		cr_assert_eq(w[i], 1, "level %u: %g", i, w[i]);
+	cr_assert_eq(reprofile_tell(r, 1, 10, &bad), 1);
+	reprofile_worse(r, 1, w);
+	cr_assert(near(w[0], (0.8 + P) / (0.05 + P)), "a profile that is wrong: %g", w[0]);
+	reprofile_count(r, &n, &models);
+	cr_assert(n == 1 && models == 1, "%u of %u", n, models);
+	cr_assert_eq(reprofile_tell(r, 1, 10, &none), 1, "taken back");
+	reprofile_worse(r, 1, w);
+	cr_assert_eq(w[0], 1);
+	reprofile_destroy(r);
+	reprofile_destroy(NULL);
+}
+
+Test(policy_reprofile, keeps_what_was_heard_of_last)
+{
+	struct policy_said bad = said("0:0.9", "", "0:0.5"), fine = said("0:0.9", "", "0:0.9");
+	double w[POLICY_LEVELS_MAX];
+	unsigned n, models;
+	struct reprofile *r;
+
+	cr_assert_eq(reprofile_create(&r), 0);
+	for (uint64_t id = 0; id < 2 * REPROFILE_CONTEXTS; id++)
+		cr_assert_geq(reprofile_tell(r, 1, id, id < REPROFILE_CONTEXTS ? &bad : &fine), 0);
+	reprofile_worse(r, 1, w);
+	cr_assert_eq(w[0], 1, "of a model: %g", w[0]);
+	cr_assert_eq(reprofile_tell(r, 1, 99, &bad), 1);
+	for (uint64_t key = 2; key < 2 + REPROFILE_MODELS; key++)
+		cr_assert_eq(reprofile_tell(r, key, 1, &bad), 1);
+	reprofile_worse(r, 1, w);
+	cr_assert_eq(w[0], 1, "of models: %g", w[0]);
+	reprofile_worse(r, 2, w);
+	cr_assert_gt(w[0], 1);
+	reprofile_count(r, &n, &models);
+	cr_assert(n == REPROFILE_MODELS && models == REPROFILE_MODELS, "%u of %u", n, models);
+	reprofile_destroy(r);
 }
