@@ -70,8 +70,7 @@ static int move_object(struct store *st, const struct kvfs_record *rec)
 
 	if (rec->state == KVFS_RECORD_PLAIN)
 		return 0;
-	memcpy(id.id, rec->id, sizeof(id.id));
-	id.generation = rec->generation;
+	record_object(rec, &id);
 	object_name(&id, name);
 	if (renameat(st->objects_fd, name, st->damaged_fd, strchr(name, '/') + 1) < 0 &&
 	    errno != ENOENT)

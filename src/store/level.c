@@ -160,19 +160,13 @@ void level_forget(struct ctx *c)
 
 /* ---- the cut --------------------------------------------------------------- */
 
-static void id_of(const struct ctx *c, struct object_id *ret)
-{
-	memcpy(ret->id, c->rec.id, sizeof(ret->id));
-	ret->generation = c->rec.generation;
-}
-
 void level_gone(struct ctx *c)
 {
 	struct object_id id;
 
 	if (!c->cut_due)
 		return;
-	id_of(c, &id);
+	record_object(&c->rec, &id);
 	meta_intent_del(c->st->meta, &id);
 	c->cut_due = false;
 }
@@ -197,7 +191,7 @@ static int cut(struct ctx *c)
 	ctx_set_record(c, &rec);
 	if (fstat(c->fd, &sb) == 0)
 		ctx_account(c, &sb);
-	id_of(c, &id);
+	record_object(&c->rec, &id);
 	meta_intent_del(c->st->meta, &id);
 	reader_forget(c->st->reader, c->obj);
 	object_put(c->obj); /* it knows how long its file was */
@@ -299,7 +293,7 @@ static int drop(struct ctx *c, unsigned want)
 	struct object_id id;
 	int r = 0;
 
-	id_of(c, &id);
+	record_object(&c->rec, &id);
 	if (rec.state == KVFS_RECORD_SWITCHED)
 		r = seal_punch_locked(c);
 	if (r == 0)

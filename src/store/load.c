@@ -81,8 +81,7 @@ static void load_plain(struct ctx *c, struct kvfs_record *rec)
 	}
 	if (old.state == KVFS_RECORD_PLAIN)
 		return;
-	memcpy(id.id, old.id, sizeof(id.id));
-	id.generation = old.generation;
+	record_object(&old, &id);
 	trash_object_later(c->st, &id);
 }
 
@@ -269,8 +268,7 @@ int ctx_object_locked(struct ctx *c)
 
 	if (c->obj || c->rec.state == KVFS_RECORD_PLAIN)
 		return 0;
-	memcpy(id.id, c->rec.id, sizeof(id.id));
-	id.generation = c->rec.generation;
+	record_object(&c->rec, &id);
 	r = ctx_object_open(c, &id, &c->obj);
 	if (r == -ENOENT || r == -ENOTDIR)
 		r = -KVFS_EDAMAGED;

@@ -23,6 +23,12 @@ static uint32_t record_sum(const uint8_t *p)
 	return (uint32_t)hash64(p, 60, 0);
 }
 
+void record_object(const struct kvfs_record *r, struct object_id *ret)
+{
+	memcpy(ret->id, r->id, sizeof(ret->id));
+	ret->generation = r->generation;
+}
+
 void record_pack(const struct kvfs_record *r, uint8_t out[64])
 {
 	out[0] = KVFS_RECORD_VERSION;

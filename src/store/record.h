@@ -11,8 +11,11 @@
 
 #include "base/err.h"
 #include "kvcachefs/format.h"
+#include "store/object.h"
 
 bool record_is_name(const char *xattr); /* either spelling */
+/* The object that it names. */
+void record_object(const struct kvfs_record *r, struct object_id *ret);
 
 void record_pack(const struct kvfs_record *r, uint8_t out[64]);
 /* A sealed record of version 1 gets the flag OVERLAY, which it meant.

@@ -350,8 +350,7 @@ void seal_finish(struct ctx *c, struct node *n)
 	lock_release(&c->lock);
 	if (c->rec.state == KVFS_RECORD_SWITCHED && ctx_load_locked(c, n) == 0)
 		r = seal_punch_locked(c);
-	memcpy(id.id, c->rec.id, sizeof(id.id));
-	id.generation = c->rec.generation;
+	record_object(&c->rec, &id);
 	if (r == 0 && c->rec.state == KVFS_RECORD_SEALED)
 		meta_intent_del(st->meta, &id);
 	if (c->fd >= 0 && named && fstat(c->fd, &sb) == 0) {

@@ -48,12 +48,6 @@ int trash_intent(struct ctx *c, enum intent_kind kind, const struct object_id *i
 	return meta_intent_put(c->st->meta, &i);
 }
 
-static void id_of(const struct kvfs_record *rec, struct object_id *id)
-{
-	memcpy(id->id, rec->id, sizeof(id->id));
-	id->generation = rec->generation;
-}
-
 static void remove_now(struct store *st, uint64_t ino, const struct object_id *id)
 {
 	char name[24];
@@ -121,7 +115,7 @@ void trash_remove(struct store *st, uint64_t ino, const struct kvfs_record *rec)
 	struct object_id id;
 	struct later *l;
 
-	id_of(rec, &id);
+	record_object(rec, &id);
 	if (st->ordered) {
 		remove_now(st, ino, &id);
 		return;
@@ -174,7 +168,7 @@ static int recover_trash_entry(struct store *st, const char *name)
 	    rec.state != KVFS_RECORD_PLAIN) {
 		struct object_id id;
 
-		id_of(&rec, &id);
+		record_object(&rec, &id);
 		if (sb.st_ino != strtoull(name, NULL, 10)) {
 			/* copied from elsewhere, perhaps without its other links */
 			io_close(&fd);
@@ -295,7 +289,7 @@ static int recover_cut(struct store *st, int fd, struct kvfs_record *rec)
 	uint64_t bytes;
 	int r;
 
-	id_of(rec, &id);
+	record_object(rec, &id);
 	r = object_open(st->objects_fd, &id, NULL, &o);
 	if (r < 0)
 		return damage_is(r) || r == -ENOENT ? 0 : r; /* who reads it finds out */

@@ -216,9 +216,9 @@ int overlay_fill_locked(struct ctx *c, uint64_t off, uint64_t len)
 
 static int unseal_intent(struct ctx *c)
 {
-	struct object_id id = { .generation = c->rec.generation };
+	struct object_id id;
 
-	memcpy(id.id, c->rec.id, sizeof(id.id));
+	record_object(&c->rec, &id);
 	return trash_intent(c, INTENT_UNSEAL, &id);
 }
 
