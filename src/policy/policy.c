@@ -80,7 +80,7 @@ void policy_qualities(const struct policy_said *s, double ret[POLICY_LEVELS_MAX]
 			ret[i] = s->estimate[i] >= 0 ? fmax(s->estimate[i], least) : -1;
 	}
 	for (unsigned i = POLICY_LEVELS_MAX; i-- > 0;) {
-		if (ret[i] >= 0 && s->worse[i] > 1)
+		if (ret[i] >= 0 && s->worse[i] > 1 && s->feedback[i] < 0)
 			ret[i] = fmax(1 - s->worse[i] * (1 - ret[i]), 0);
 		if (s->feedback[i] >= 0)
 			most = fmin(most, s->feedback[i]);

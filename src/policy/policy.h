@@ -60,8 +60,8 @@ struct policy_ops {
 WUR int policy_profile_parse(const char *s, double q[POLICY_LEVELS_MAX]);
 
 /* What is said of the levels of a file, below 0 where nothing is: a profile takes the place
- * of estimates, feedback counts where it is less. What is lost by either of the first two
- * counts @worse times (reprofile.h); 1 and less: as it is said. */
+ * of estimates, feedback counts where it is less. Where there is none, what is lost by either of the
+ * first two counts @worse times (reprofile.h); 1 and less: as it is said. */
 struct policy_said {
 	double estimate[POLICY_LEVELS_MAX], profile[POLICY_LEVELS_MAX], feedback[POLICY_LEVELS_MAX];
 	double worse[POLICY_LEVELS_MAX];

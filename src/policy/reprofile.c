@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 
 #define NOTABLE 0.01
@@ -17,13 +18,13 @@ struct told {
 };
 
 struct model {
-	uint64_t key, heard; /* when, by reprofile.heard */
-	unsigned n;
-	struct told told[REPROFILE_CONTEXTS]; /* the first was heard of first */
+	uint64_t key;
+	uint32_t owner;
+	unsigned n; /* 0: its place is free */
+	struct told told[REPROFILE_CONTEXTS];
 };
 
 struct reprofile {
-	uint64_t heard;
 	unsigned n;
 	struct model *model[REPROFILE_MODELS]; /* owned */
 };
@@ -44,28 +45,42 @@ void reprofile_destroy(struct reprofile *r)
 static struct model *find(const struct reprofile *r, uint64_t key)
 {
 	for (unsigned i = 0; i < r->n; i++)
-		if (r->model[i]->key == key)
+		if (r->model[i]->n > 0 && r->model[i]->key == key)
 			return r->model[i];
 	return NULL;
 }
 
-/* A new one, in the place of the one not heard of for longest. */
-static struct model *make(struct reprofile *r, uint64_t key)
+/* Which of more than there is room for stay. */
+static bool goes_before(uint64_t a, uint64_t b)
 {
-	struct model *m = r->model[0];
+	return hash_u64(a) < hash_u64(b);
+}
 
-	if (r->n < REPROFILE_MODELS) {
-		m = mem_alloc(sizeof(*m));
-		if (!m)
-			return NULL;
-		r->model[r->n++] = m;
-	} else {
-		for (unsigned i = 1; i < r->n; i++)
-			if (r->model[i]->heard < m->heard)
-				m = r->model[i];
+/* The place for a new model of @owner, who gives up one of his own when he has his share.
+ * NULL: there is none. */
+static struct model *place(struct reprofile *r, uint32_t owner, uint64_t key)
+{
+	struct model *free = NULL, *last = NULL;
+	unsigned own = 0;
+
+	for (unsigned i = 0; i < r->n; i++) {
+		struct model *m = r->model[i];
+
+		if (m->n == 0) {
+			free = m;
+		} else if (m->owner == owner) {
+			own++;
+			last = last && goes_before(m->key, last->key) ? last : m;
+		}
 	}
-	*m = (struct model){ .key = key };
-	return m;
+	if (own >= REPROFILE_OWN)
+		return goes_before(key, last->key) ? last : NULL;
+	if (!free && r->n < REPROFILE_MODELS) {
+		free = mem_zalloc(sizeof(*free));
+		if (free)
+			r->model[r->n++] = free;
+	}
+	return free;
 }
 
 static void worse(const struct model *m, double ret[POLICY_LEVELS_MAX])
@@ -114,39 +129,68 @@ static struct told losses(uint64_t id, const struct policy_said *s)
 
 static void forget(struct model *m, uint64_t id)
 {
-	for (unsigned i = 0; i < m->n; i++) {
-		if (m->told[i].id != id)
-			continue;
-		memmove(&m->told[i], &m->told[i + 1], (--m->n - i) * sizeof(m->told[0]));
-		return;
-	}
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->told[i].id == id)
+			m->told[i] = m->told[--m->n];
 }
 
-int reprofile_tell(struct reprofile *r, uint64_t key, uint64_t id, const struct policy_said *s)
+static void note(struct model *m, const struct told *t)
+{
+	struct told *to = NULL;
+
+	for (unsigned i = 0; i < m->n && !to; i++)
+		if (m->told[i].id == t->id)
+			to = &m->told[i];
+	if (!to && m->n < REPROFILE_CONTEXTS)
+		to = &m->told[m->n++];
+	if (!to) {
+		to = &m->told[0];
+		for (unsigned i = 1; i < m->n; i++)
+			if (goes_before(to->id, m->told[i].id))
+				to = &m->told[i];
+		if (!goes_before(t->id, to->id))
+			return;
+	}
+	*to = *t;
+}
+
+static bool differ(const double a[POLICY_LEVELS_MAX], const double b[POLICY_LEVELS_MAX])
+{
+	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
+		if (fabs(a[i] - b[i]) > NOTABLE * a[i])
+			return true;
+	return false;
+}
+
+bool reprofile_tell(struct reprofile *r, uint32_t owner, uint64_t key, uint64_t id,
+		    const struct policy_said *s)
 {
 	double before[POLICY_LEVELS_MAX], now[POLICY_LEVELS_MAX];
 	struct told t = losses(id, s);
 	struct model *m = find(r, key);
+	bool changed = false;
 
-	if (!m && t.levels == 0)
-		return 0;
+	for (unsigned i = 0; i < r->n; i++) /* it may have been of another one */
+		if (r->model[i] != m || t.levels == 0) {
+			worse(r->model[i], before);
+			forget(r->model[i], id);
+			worse(r->model[i], now);
+			changed |= differ(before, now);
+		}
+	if (t.levels == 0)
+		return changed;
 	worse(m, before);
-	if (!m)
-		m = make(r, key);
-	if (!m)
-		return -ENOMEM;
-	forget(m, id);
-	if (t.levels > 0) {
-		if (m->n == REPROFILE_CONTEXTS)
-			forget(m, m->told[0].id);
-		m->told[m->n++] = t;
-		m->heard = ++r->heard;
+	if (!m) {
+		m = place(r, owner, key);
+		if (!m)
+			return changed;
+		m->key = key;
+		m->owner = owner;
+		m->n = 0;
 	}
+	note(m, &t);
 	worse(m, now);
-	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
-		if (fabs(now[i] - before[i]) > NOTABLE * before[i])
-			return 1;
-	return 0;
+	return changed || differ(before, now);
 }
 
 void reprofile_worse(const struct reprofile *r, uint64_t key, double ret[POLICY_LEVELS_MAX])

@@ -16,8 +16,9 @@
  * content loses more because another's was found to be fine. PRIOR, about what a first
  * level loses of one context, keeps few and small losses from meaning much.
  *
- * Of a model the REPROFILE_CONTEXTS heard of last count, of models the REPROFILE_MODELS
- * heard of last. No I/O, no clock, no threads: one caller at a time.
+ * Of a model REPROFILE_CONTEXTS contexts count, of an owner REPROFILE_OWN models; which ones of
+ * more does not depend on the order in which they are told of, so that being told of
+ * all of them again changes nothing. No I/O, no clock, no threads: one caller at a time.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@
 #include "policy/policy.h"
 
 #define REPROFILE_MODELS 64u
+#define REPROFILE_OWN 8u
 #define REPROFILE_CONTEXTS 32u
 #define REPROFILE_PRIOR 0.05
 
@@ -34,11 +36,11 @@ struct reprofile; /* owned by whoever created it; up to 200 KiB */
 WUR int reprofile_create(struct reprofile **ret); /* -ENOMEM */
 void reprofile_destroy(struct reprofile *r);      /* NULL ok */
 
-/* What is said of context @id of model @model, with what was measured or nothing any more;
- * s->worse counts for nothing. 1: the model is taken for another than before by more than a
- * hundredth, 0: it is not, -ENOMEM: not noted. */
-WUR int reprofile_tell(struct reprofile *r, uint64_t model, uint64_t id,
-		       const struct policy_said *s);
+/* What is said of context @id of model @model of @owner (part of what @model tells apart), with
+ * what was measured or nothing any more; s->worse counts for nothing. True: a model is taken
+ * for another than before by more than a hundredth. Without room it is not noted. */
+bool reprofile_tell(struct reprofile *r, uint32_t owner, uint64_t model, uint64_t id,
+		    const struct policy_said *s);
 /* For policy_said.worse: 1 at every level of a model of which nothing is known. */
 void reprofile_worse(const struct reprofile *r, uint64_t model, double ret[POLICY_LEVELS_MAX]);
 /* Contexts measured, and their models. */

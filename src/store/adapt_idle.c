@@ -31,7 +31,7 @@ static bool is_idle(struct adapt *ad, uint64_t now)
 {
 	uint64_t uses = store_uses(ad->st);
 
-	if (uses != ad->uses) {
+	if (uses != ad->uses || !ad->used_ns || now < atomic_load(&ad->st->passing_until_ns)) {
 		ad->uses = uses;
 		ad->used_ns = now;
 	}
@@ -45,30 +45,37 @@ static bool may_sample(const struct cost_item *it)
 	       !(it->flags & (COST_VETO | COST_BUSY | COST_KEPT));
 }
 
-/* The next context, in turn, that could do with another sample. */
+/* All contexts were asked once more. If no sample came of it, the rest are those of which none
+ * can be had now, and nobody asks again before the mount was used. */
+static void round_ends(struct adapt *ad)
+{
+	uint64_t taken = atomic_load(&ad->st->counters[CNT_RESAMPLED]);
+
+	ad->sample_next = 0;
+	ad->sample_rests = taken == ad->sampled;
+	ad->sample_uses = ad->uses;
+	ad->sampled = taken;
+}
+
+/* The next context, in turn, that could do with another sample; 0: none of those asked. */
 static uint64_t next_context(struct adapt *ad)
 {
-	uint64_t id[LOOK];
-	unsigned n = 0;
-
-	lock_acquire(&ad->lock);
 	for (unsigned i = 0; i < LOOK; i++) {
 		struct cost_item it;
-		uint64_t at = adaptive_nth(ad->a, ad->sample_next++);
+		uint64_t id;
+		bool may;
 
-		if (!at)
-			ad->sample_next = 0;
-		if (!at)
-			break;
-		if (adaptive_get(ad->a, at, 0, &it) && may_sample(&it))
-			id[n++] = at;
-	}
-	lock_release(&ad->lock);
-	for (unsigned i = 0; i < n; i++)
-		if (resample_wanted(ad->st, id[i])) {
-			ad->sample_next -= ad->sample_next >= n - i ? n - i - 1 : 0;
-			return id[i];
+		lock_acquire(&ad->lock);
+		id = adaptive_nth(ad->a, ad->sample_next++);
+		may = id && adaptive_get(ad->a, id, 0, &it) && may_sample(&it);
+		lock_release(&ad->lock);
+		if (!id) {
+			round_ends(ad);
+			return 0;
 		}
+		if (may && resample_wanted(ad->st, id))
+			return id;
+	}
 	return 0;
 }
 
@@ -84,9 +91,10 @@ void adapt_idle_step(struct adapt *ad)
 	lock_release(&ad->q_lock);
 	if (due)
 		adapt_walk_wanted(ad, false);
-	if (!idle || due || adapt_walking(ad) || atomic_load(&ad->sampling) || !adapt_may_bring(ad))
+	if (!idle || due || adapt_walking(ad) || atomic_load(&ad->sampling) || !adapt_may_bring(ad) ||
+	    (ad->sample_rests && ad->sample_uses == ad->uses))
 		return;
 	id = next_context(ad);
 	if (id)
-		(void)resample_start(ad->st, id, &ad->sampling); /* without memory not now */
+		(void)resample_start(ad->st, id, ad->uses, &ad->sampling); /* without memory not now */
 }

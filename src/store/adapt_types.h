@@ -55,6 +55,8 @@ struct adapt {
 	bool changed;              /* since the last plan */
 	uint64_t uses, used_ns;    /* of the mount; CLOCK_MONOTONIC: the last one seen */
 	uint32_t sample_next;      /* of the table's contexts */
+	bool sample_rests;         /* none could be sampled ... */
+	uint64_t sample_uses, sampled; /* ... at this use; samples before this round */
 	_Atomic bool sampling;     /* one of them is being sampled */
 	_Atomic bool again;        /* a move could not begin */
 	bool started;

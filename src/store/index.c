@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "store/adapt.h"
+#include "store/record.h"
 
 static bool place_of(struct store *st, struct node *n, struct meta_rec *rec)
 {
@@ -48,7 +49,10 @@ uint64_t index_when(const struct store *st, uint64_t ns, uint64_t now_ns)
 
 static void merge_heat(struct ctx *c, struct meta_rec *rec)
 {
+	struct object_id id;
+
 	lock_acquire(&c->lock);
+	record_object(&c->rec, &id);
 	rec->hits += c->hits - c->hits_saved;
 	c->hits_saved = c->hits;
 	if (c->heat_ns) {
@@ -59,7 +63,7 @@ static void merge_heat(struct ctx *c, struct meta_rec *rec)
 	}
 	if (c->loaded) { /* else it does not know what was set before */
 		rec->flags &= ~(uint32_t)(META_PINNED | META_DAMAGED);
-		if (rec->sample.generation != c->rec.generation)
+		if (rec->sample.object != object_mark(&id))
 			rec->sample.n = 0; /* of another content */
 	}
 	rec->flags |= (c->pinned ? META_PINNED : 0u) | (c->damaged ? META_DAMAGED : 0u);

@@ -43,15 +43,17 @@ static uint64_t model_of(const struct object *o, uid_t uid)
 }
 
 /* What is remembered of its model, with what this file says. */
-static void as_measured(struct store *st, uint64_t ino, uint64_t model, struct policy_said *s)
+static void as_measured(struct store *st, uint64_t ino, const struct object *o, uid_t uid,
+			struct policy_said *s)
 {
-	int r;
+	uint64_t model = model_of(o, uid);
+	bool changed;
 
 	lock_acquire(&st->models.lock);
-	r = reprofile_tell(st->models.known, model, ino, s); /* without memory it counts here only */
+	changed = reprofile_tell(st->models.known, uid, model, ino, s);
 	reprofile_worse(st->models.known, model, s->worse);
 	lock_release(&st->models.lock);
-	if (r > 0) {
+	if (changed) {
 		store_count(st, CNT_REPROFILED, 1);
 		adapt_reprofiled(st);
 	}
@@ -81,7 +83,7 @@ void level_qualities(struct store *st, struct node *n, const struct object *o,
 	for (unsigned i = o ? o->n_layers_max - 1 : POLICY_LEVELS_MAX; i < POLICY_LEVELS_MAX; i++)
 		s.profile[i] = s.feedback[i] = -1;
 	if (o && owned)
-		as_measured(st, node_ino(n), model_of(o, uid), &s);
+		as_measured(st, node_ino(n), o, uid, &s);
 	policy_qualities(&s, ret);
 	if (o)
 		ret[o->n_layers_max - 1] = 1;

@@ -18,7 +18,7 @@ WUR int level_models_init(struct store *st); /* -ENOMEM */
 void level_models_fini(struct store *st);
 
 /* Of each level of @o, whose gate is held; 0 where nothing is known; the top one has 1. What the
- * file's readers say is remembered of its model. @o NULL: by the profile alone. */
+ * file's readers say is remembered of its model. @o NULL: by its settings alone. */
 void level_qualities(struct store *st, struct node *n, const struct object *o,
 		     double ret[POLICY_LEVELS_MAX]);
 /* Contexts that readers measured, and models of them. */

@@ -30,8 +30,8 @@ enum meta_flags {
 };
 /* What was found out about the error of levels since the object was sealed: resample.c. */
 struct meta_sample {
-	uint32_t generation; /* of the object */
-	uint32_t n;          /* samples, with that of the seal; 0: nothing */
+	uint32_t object; /* object_mark() of what was sampled */
+	uint32_t n;      /* samples, with that of the seal; 0: nothing */
 	float errors[KVFS_OBJECT_LAYERS]; /* mean over them */
 };
 /* One file or directory. Stored little-endian: meta_rec.h. */

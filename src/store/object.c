@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -85,6 +86,11 @@ int object_name_parse(const char *name, struct object_id *ret)
 	id.generation = (uint32_t)gen;
 	*ret = id;
 	return 0;
+}
+
+uint32_t object_mark(const struct object_id *id)
+{
+	return (uint32_t)hash64(id, sizeof(*id), 0);
 }
 
 int object_id_random(uint32_t generation, struct object_id *ret)

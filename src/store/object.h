@@ -62,6 +62,8 @@ void object_name(const struct object_id *id, char *buf);
 /* Parses the last component "ID.G"; -EINVAL. */
 WUR int object_name_parse(const char *name, struct object_id *ret);
 int object_id_random(uint32_t generation, struct object_id *ret);
+/* Tells this object from others by 32 bits. */
+uint32_t object_mark(const struct object_id *id);
 
 /*
  * Opens and checks header, layout and index of objects_fd/xx/ID.G. Time and

@@ -328,6 +328,7 @@ static int file_new(struct store *st, struct node *n, int flags, struct file **r
 	struct file *f = mem_zalloc(sizeof(*f));
 	int r;
 
+	atomic_fetch_add(&st->uses, 1);
 	if (!f)
 		return -ENOMEM;
 	f->st = st;
@@ -549,6 +550,7 @@ void store_release(struct file *f)
 	int backing_id = 0;
 	bool last, unlinked, hidden, leaving;
 
+	atomic_fetch_add(&c->st->uses, 1);
 	trace_closed(f);
 	settle_written(f);
 	note_whole_read(f);

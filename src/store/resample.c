@@ -22,12 +22,13 @@ struct resample {
 	_Atomic bool *busy; /* borrowed */
 
 	struct object *obj; /* one reference */
+	float errors[CODEC_LAYERS_MAX]; /* of the sample */
 	struct layout_chunk *chunks;
 	struct estimate *est;
 	struct codec_ctx *codec;
 	uint8_t *buf;
 	uint64_t buf_bytes, counted;
-	uint64_t uses; /* of the mount, before it */
+	uint64_t uses; /* of the mount, when it was idle */
 	uint32_t chunk; /* being sampled */
 };
 
@@ -37,7 +38,7 @@ void resample_load(struct ctx *c)
 	struct meta_rec rec;
 
 	if (o->n_layers_max < 2 || meta_get(c->st->meta, c->ino, &rec) < 0 ||
-	    rec.sample.generation != o->id.generation || rec.sample.n <= o->n_samples)
+	    rec.sample.object != object_mark(&o->id) || rec.sample.n <= o->n_samples)
 		return;
 	for (unsigned i = 0; i + 1 < o->n_layers_max; i++)
 		o->errors[i] = rec.sample.errors[i];
@@ -70,6 +71,11 @@ static int take_levels(void *arg, unsigned codec, const struct codec_in in[], un
 	return r;
 }
 
+static bool used(const struct resample *s)
+{
+	return atomic_load(&s->st->stopping) || store_uses(s->st) != s->uses;
+}
+
 static int sample(struct resample *s)
 {
 	int r = 0;
@@ -77,23 +83,29 @@ static int sample(struct resample *s)
 	for (uint32_t i = 0; i < s->obj->n_chunks && r == 0; i++) {
 		if (!estimate_wants(s->est, i))
 			continue;
-		if (atomic_load(&s->st->stopping) || store_uses(s->st) != s->uses)
+		if (used(s))
 			return -KVFS_ECANCELED;
-		workers_yield(s->st->workers);
 		s->chunk = i;
 		if (s->obj->layers[s->obj->chunks[i].first_layer].codec == CODEC_HOLE)
 			continue; /* zeros, as the sample begins */
 		r = reader_stored(s->st->reader, s->obj, i, 0, s->obj->n_layers_max, take_levels, s);
 	}
+	if (r == 0)
+		estimate_errors(s->est, s->errors);
 	return r;
 }
 
 /* ---- memory ------------------------------------------------------------------- */
 
+/* Nothing goes for it but what was decoded for readers who are gone. */
 static int count(struct resample *s, uint64_t bytes)
 {
 	int r = budget_take(&s->st->dram, BUDGET_BUFFER, bytes);
 
+	if (r < 0) {
+		reader_shrink(s->st->reader, bytes);
+		r = budget_take(&s->st->dram, BUDGET_BUFFER, bytes);
+	}
 	s->counted += r == 0 ? bytes : 0;
 	return r;
 }
@@ -136,75 +148,91 @@ static void fini(struct resample *s)
 
 /* ---- from the file and back ------------------------------------------------------- */
 
+/* For a look or a short change; never waits for whoever uses the file. */
+static bool enter(struct ctx *c)
+{
+	bool gone;
+
+	if (!gate_try(&c->gate, true))
+		return false;
+	lock_acquire(&c->lock);
+	gone = c->unlinked || c->leaving;
+	lock_release(&c->lock);
+	if (gone)
+		gate_leave(&c->gate, true);
+	return !gone;
+}
+
 /* All its layers have to be there: what exact is, is needed. */
 static int begin(struct resample *s, struct ctx *c, struct node *n)
 {
 	int r;
 
-	if (!gate_try(&c->gate, true))
+	if (!enter(c))
 		return -EBUSY;
 	r = ctx_load_locked(c, n);
 	if (r == 0)
 		r = ctx_object_locked(c);
 	if (r == 0 && (c->state != CTX_SEALED || !c->obj || c->obj->n_layers_max < 2 ||
 		       level_lossy(c) || c->obj->n_samples >= ESTIMATE_SAMPLES))
-		r = -ENODATA;
+		r = -EINVAL;
 	if (r == 0)
 		s->obj = object_get(c->obj);
 	gate_leave(&c->gate, true);
 	return r;
 }
 
-/* @r: of the sample. Where none is to be had, none is tried again. */
-static void end(struct resample *s, struct ctx *c, struct node *n, int r)
+/* Where no sample is to be had, none is tried again. */
+static void end(struct resample *s, struct ctx *c, struct node *n, bool none)
 {
-	struct meta_sample now = { .generation = s->obj->id.generation, .n = ESTIMATE_SAMPLES };
-	float more[CODEC_LAYERS_MAX] = { 0 };
 	struct object *o = s->obj;
+	struct meta_sample now = { .object = object_mark(&o->id), .n = ESTIMATE_SAMPLES };
 
-	gate_enter(&c->gate, true);
-	if (c->obj != o) {
-		gate_leave(&c->gate, true);
+	if (!enter(c))
 		return;
-	}
-	if (r == 0) {
-		estimate_errors(s->est, more);
-		now.n = o->n_samples + 1;
-	}
-	for (unsigned i = 0; i + 1 < o->n_layers_max; i++) {
-		if (r == 0) /* 0 would say that it is not known */
-			o->errors[i] = fmaxf((o->errors[i] * (float)o->n_samples + more[i]) /
-						     (float)now.n, FLT_MIN);
-		now.errors[i] = o->errors[i];
-	}
-	o->n_samples = now.n;
-	index_sampled(c, &now);
-	if (r == 0) {
-		store_count(c->st, CNT_RESAMPLED, 1);
+	if (c->obj == o) {
+		now.n = none ? ESTIMATE_SAMPLES : o->n_samples + 1;
+		for (unsigned i = 0; i + 1 < o->n_layers_max; i++) {
+			if (!none) /* 0 would say that it is not known */
+				o->errors[i] = fmaxf((o->errors[i] * (float)o->n_samples + s->errors[i]) /
+							     (float)now.n, FLT_MIN);
+			now.errors[i] = o->errors[i];
+		}
+		o->n_samples = now.n;
+		index_sampled(c, &now);
+		store_count(c->st, CNT_RESAMPLED, !none);
 		adapt_seen(c, n);
 	}
 	gate_leave(&c->gate, true);
+}
+
+static void one(struct resample *s, struct ctx *c, struct node *n)
+{
+	int r;
+
+	ctx_work_begin(c); /* keeps the object */
+	r = begin(s, c, n);
+	if (r == 0) {
+		r = prepare(s);
+		if (r == 0)
+			r = sample(s);
+		if (r == 0 || r == -ENODATA)
+			end(s, c, n, r < 0);
+	}
+	err_ignore(damage_found(c, n, r)); /* anything else: at another time, or not at all */
+	ctx_work_end(c);
+	if (c->cut_due)
+		level_settle(c, n);
 }
 
 static void run(struct work *w)
 {
 	struct resample *s = container_of(w, struct resample, work);
 	struct node *n = index_find(s->st, s->ino);
-	struct ctx *c = NULL;
-	int r = n ? ctx_get(s->st, s->ino, true, &c) : -ENOENT;
+	struct ctx *c;
 
-	if (r == 0) {
-		ctx_work_begin(c); /* keeps the object */
-		s->uses = store_uses(s->st);
-		r = begin(s, c, n);
-		if (r == 0) {
-			r = prepare(s);
-			if (r == 0)
-				r = sample(s);
-			if (r != -KVFS_ECANCELED && r != -KVFS_EBUDGET && r != -ENOMEM)
-				end(s, c, n, r);
-		}
-		ctx_work_end(c);
+	if (n && !used(s) && ctx_get(s->st, s->ino, true, &c) == 0) {
+		one(s, c, n);
 		ctx_put(c);
 	}
 	if (n)
@@ -215,13 +243,13 @@ static void run(struct work *w)
 	mem_free(s);
 }
 
-bool resample_start(struct store *st, uint64_t ino, _Atomic bool *busy)
+bool resample_start(struct store *st, uint64_t ino, uint64_t uses, _Atomic bool *busy)
 {
 	struct resample *s = mem_zalloc(sizeof(*s));
 
 	if (!s)
 		return false;
-	*s = (struct resample){ .st = st, .ino = ino, .busy = busy };
+	*s = (struct resample){ .st = st, .ino = ino, .uses = uses, .busy = busy };
 	s->work.run = run;
 	list_init(&s->work.link);
 	atomic_store(busy, true);

@@ -14,7 +14,8 @@ void resample_load(struct ctx *c);
 /* Could a sample more be taken, by what the index knows? */
 bool resample_wanted(struct store *st, uint64_t ino);
 /* Takes one in the background, and tells the policy; *@busy is true until it is done, or given
- * up because somebody uses the mount, or there is no memory for it. False: -ENOMEM. */
-bool resample_start(struct store *st, uint64_t ino, _Atomic bool *busy);
+ * up: because somebody uses the mount (store_uses() is no longer @uses) or the file, or there is
+ * no memory for it. False: -ENOMEM. */
+bool resample_start(struct store *st, uint64_t ino, uint64_t uses, _Atomic bool *busy);
 
 #endif

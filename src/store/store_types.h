@@ -156,6 +156,7 @@ struct store {
 	_Atomic unsigned moves; /* replicas being made in the background */
 	/* CLOCK_MONOTONIC: until then the kernel likely reads copies for somebody, unseen */
 	_Atomic uint64_t passing_until_ns;
+	_Atomic uint64_t uses;       /* store_uses() */
 	_Atomic int whole_bias; /* > 0: readers read files from start to end: open.c */
 	_Atomic unsigned looks; /* opens decided without history */
 	struct rates rates;           /* measured: what the policy counts with */
@@ -204,10 +205,11 @@ struct file {
 	_Atomic uint64_t read_ns; /* CLOCK_MONOTONIC of the last read, when recorded */
 };
 
-/* Grows with every use of the mount. */
+/* Grows with every use of the mount that the daemon sees: opens as they begin and end, what it
+ * reads and writes for clients, what writers served by the kernel wrote (watch.c), seals. */
 static inline uint64_t store_uses(struct store *st)
 {
-	return atomic_load(&st->counters[CNT_OPENS]) + atomic_load(&st->counters[CNT_READ_BYTES]) +
+	return atomic_load(&st->uses) + atomic_load(&st->counters[CNT_READ_BYTES]) +
 	       atomic_load(&st->counters[CNT_WRITE_BYTES]) + atomic_load(&st->counters[CNT_SEALED]);
 }
 static inline void store_count(struct store *st, enum store_counter c, uint64_t n)

@@ -127,8 +127,10 @@ static bool watch_one(struct ctx *c, void *arg)
 	lock_release(&c->lock);
 	changed = look(c); /* nothing can change any more when it is over */
 	gate_leave(&c->gate, false);
-	if (changed)
+	if (changed) {
+		atomic_fetch_add(&c->st->uses, 1);
 		show(c);
+	}
 	if (over) {
 		watch_end(c);
 		ctx_idle(c);

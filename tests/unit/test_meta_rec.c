@@ -17,7 +17,7 @@ static struct meta_rec record(size_t name_len, uint32_t samples)
 	r.heat = 2.5;
 	r.flags = META_SEALED | META_PINNED;
 	memset(r.name, 'n', name_len);
-	r.sample = (struct meta_sample){ .generation = 3, .n = samples, .errors = { 0.5f, 0.25f } };
+	r.sample = (struct meta_sample){ .object = 3, .n = samples, .errors = { 0.5f, 0.25f } };
 	return r;
 }
 

@@ -108,18 +108,18 @@ Test(policy_reprofile, what_was_measured_of_some_holds_for_their_model)
 	struct reprofile *r;
 
 	cr_assert_eq(reprofile_create(&r), 0);
-	cr_assert_eq(reprofile_tell(r, 1, 10, &s), 1);
+	cr_assert_eq(reprofile_tell(r, 0, 1, 10, &s), 1);
 	reprofile_worse(r, 1, w);
 	cr_assert(near(w[0], (0.3 + P) / (0.1 + P)), "%g", w[0]);
 	cr_assert(near(w[1], (0.04 + P) / (0.02 + P)), "%g", w[1]);
 	cr_assert(near(w[2], (0.34 + P) / (0.12 + P)), "not measured: as all, %g", w[2]);
 	reprofile_worse(r, 2, w);
 	cr_assert_eq(w[0], 1, "another model");
-	cr_assert_eq(reprofile_tell(r, 1, 10, &s), 0, "the same again");
+	cr_assert_eq(reprofile_tell(r, 0, 1, 10, &s), 0, "the same again");
 	for (uint64_t id = 11; id < 14; id++) { /* of others a reader found what was said, or better */
 		struct policy_said fine = said("0:0.9,1:0.98,2:0.99", "", "0:0.95,1:0.98");
 
-		cr_assert_eq(reprofile_tell(r, 1, id, &fine), 1);
+		cr_assert_eq(reprofile_tell(r, 0, 1, id, &fine), 1);
 	}
 	reprofile_worse(r, 1, w);
 	cr_assert(near(w[0], (0.6 + P) / (0.4 + P)), "%g", w[0]);
@@ -146,44 +146,100 @@ Test(policy_reprofile, is_never_better_and_forgets_what_is_taken_back)
 	struct reprofile *r;
 
 	cr_assert_eq(reprofile_create(&r), 0);
-	cr_assert_eq(reprofile_tell(r, 1, 10, &none), 0);
-	cr_assert_eq(reprofile_tell(r, 1, 10, &fine), 0);
-	cr_assert_eq(reprofile_tell(r, 1, 11, &unknown), 0);
+	cr_assert_eq(reprofile_tell(r, 0, 1, 10, &none), 0);
+	cr_assert_eq(reprofile_tell(r, 0, 1, 10, &fine), 0);
+	cr_assert_eq(reprofile_tell(r, 0, 1, 11, &unknown), 0);
 	reprofile_worse(r, 1, w);
 	for (unsigned i = 0; i < POLICY_LEVELS_MAX; i++)
 		cr_assert_eq(w[i], 1, "level %u: %g", i, w[i]);
-	cr_assert_eq(reprofile_tell(r, 1, 10, &bad), 1);
+	cr_assert_eq(reprofile_tell(r, 0, 1, 10, &bad), 1);
 	reprofile_worse(r, 1, w);
 	cr_assert(near(w[0], (0.8 + P) / (0.05 + P)), "a profile that is wrong: %g", w[0]);
 	reprofile_count(r, &n, &models);
 	cr_assert(n == 1 && models == 1, "%u of %u", n, models);
-	cr_assert_eq(reprofile_tell(r, 1, 10, &none), 1, "taken back");
+	cr_assert_eq(reprofile_tell(r, 0, 1, 10, &none), 1, "taken back");
 	reprofile_worse(r, 1, w);
 	cr_assert_eq(w[0], 1);
 	reprofile_destroy(r);
 	reprofile_destroy(NULL);
 }
 
-Test(policy_reprofile, keeps_what_was_heard_of_last)
+/* Told of again, in another order: nothing changes. */
+Test(policy_reprofile, of_many_the_same_ones_count)
 {
-	struct policy_said bad = said("0:0.9", "", "0:0.5"), fine = said("0:0.9", "", "0:0.9");
-	double w[POLICY_LEVELS_MAX];
+	double w[POLICY_LEVELS_MAX], again[POLICY_LEVELS_MAX];
+	struct reprofile *r;
 	unsigned n, models;
+
+	cr_assert_eq(reprofile_create(&r), 0);
+	for (unsigned round = 0; round < 3; round++) {
+		for (uint64_t i = 0; i < 100; i++) {
+			uint64_t id = round == 1 ? 99 - i : i;
+			struct policy_said s = said("0:0.9,1:0.95", "", "");
+
+			s.feedback[0] = (double)(id % 7) / 10;
+			cr_assert(reprofile_tell(r, 0, 1, id, &s) <= (round == 0), "round %u, %u", round,
+				  (unsigned)id);
+		}
+		reprofile_worse(r, 1, round ? again : w);
+		cr_assert(round == 0 || (near(w[0], again[0]) && near(w[1], again[1])));
+	}
+	reprofile_count(r, &n, &models);
+	cr_assert(n == REPROFILE_CONTEXTS && models == 1, "%u of %u", n, models);
+	reprofile_destroy(r);
+}
+
+Test(policy_reprofile, an_owner_has_his_share_of_models)
+{
+	struct policy_said bad = said("0:0.9", "", "0:0.5");
+	double w[POLICY_LEVELS_MAX];
+	unsigned n, models, known = 0;
 	struct reprofile *r;
 
 	cr_assert_eq(reprofile_create(&r), 0);
-	for (uint64_t id = 0; id < 2 * REPROFILE_CONTEXTS; id++)
-		cr_assert_geq(reprofile_tell(r, 1, id, id < REPROFILE_CONTEXTS ? &bad : &fine), 0);
-	reprofile_worse(r, 1, w);
-	cr_assert_eq(w[0], 1, "of a model: %g", w[0]);
-	cr_assert_eq(reprofile_tell(r, 1, 99, &bad), 1);
-	for (uint64_t key = 2; key < 2 + REPROFILE_MODELS; key++)
-		cr_assert_eq(reprofile_tell(r, key, 1, &bad), 1);
-	reprofile_worse(r, 1, w);
-	cr_assert_eq(w[0], 1, "of models: %g", w[0]);
-	reprofile_worse(r, 2, w);
-	cr_assert_gt(w[0], 1);
+	cr_assert_eq(reprofile_tell(r, 1, 1000, 1, &bad), 1);
+	for (unsigned round = 0; round < 2; round++)
+		for (uint64_t key = 0; key < 100; key++)
+			cr_assert(reprofile_tell(r, 2, key, key + 2, &bad) <= (round == 0));
 	reprofile_count(r, &n, &models);
-	cr_assert(n == REPROFILE_MODELS && models == REPROFILE_MODELS, "%u of %u", n, models);
+	cr_assert_eq(models, REPROFILE_OWN + 1);
+	reprofile_worse(r, 1000, w);
+	cr_assert_gt(w[0], 1, "another owner's");
+	for (uint64_t key = 0; key < 100; key++) {
+		reprofile_worse(r, key, w);
+		known += w[0] > 1;
+	}
+	cr_assert_eq(known, REPROFILE_OWN);
+	for (uint32_t owner = 3; owner < 3 + REPROFILE_MODELS; owner++)
+		(void)reprofile_tell(r, owner, 2000 + owner, 2000 + owner, &bad);
+	reprofile_count(r, &n, &models);
+	cr_assert_eq(models, REPROFILE_MODELS);
 	reprofile_destroy(r);
+}
+
+Test(policy_reprofile, a_context_that_is_of_another_model_now)
+{
+	struct policy_said bad = said("0:0.9", "", "0:0.5"), none = said("0:0.9", "", "");
+	double w[POLICY_LEVELS_MAX];
+	struct reprofile *r;
+
+	cr_assert_eq(reprofile_create(&r), 0);
+	cr_assert_eq(reprofile_tell(r, 1, 1, 7, &bad), 1);
+	cr_assert_eq(reprofile_tell(r, 2, 2, 7, &bad), 1);
+	reprofile_worse(r, 1, w);
+	cr_assert_eq(w[0], 1, "it was of: %g", w[0]);
+	cr_assert_eq(reprofile_tell(r, 2, 3, 7, &none), 1);
+	reprofile_worse(r, 2, w);
+	cr_assert_eq(w[0], 1, "and of: %g", w[0]);
+	reprofile_destroy(r);
+}
+
+Test(policy_reprofile, what_a_reader_measured_himself_is_not_made_worse)
+{
+	struct policy_said s = said("0:0.8,1:0.98", "", "0:0.75");
+	double q[POLICY_LEVELS_MAX];
+
+	s.worse[0] = s.worse[1] = 2;
+	policy_qualities(&s, q);
+	cr_assert(near(q[0], 0.75) && near(q[1], 0.96), "%g, %g", q[0], q[1]);
 }
