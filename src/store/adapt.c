@@ -18,6 +18,8 @@
 /* Planning is followed by so many times its own length without it; carrying out a plan is not
  * counted: giving up the layers of many contexts takes seconds, and much is to be moved then. */
 #define PLAN_REST 100
+/* What could not be carried out is planned again after so long, unless something of it changes. */
+#define RETRY_NS (10 * NSEC_PER_SEC)
 /* Moves get at least this of the device. */
 #define MOVES_MIN_BPS (64ull << 20)
 
@@ -238,8 +240,11 @@ static void plan(struct adapt *ad, struct adaptive_moves *m)
 	ad->changed = false;
 	m->max = ADAPT_MOVES_MAX;
 	lock_acquire(&ad->lock);
-	adaptive_retry(ad->a);
 	start = clock_mono_ns();
+	if (start >= ad->retry_ns) {
+		adaptive_retry(ad->a);
+		ad->retry_ns = start + RETRY_NS;
+	}
 	if (adaptive_replan(ad->a, clock_real_ns(), m) < 0)
 		m->n = 0; /* no memory for a plan: what events decide goes on */
 	took = clock_mono_ns() - start;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From a context to what the policy knows of it. */
+#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -8,6 +9,8 @@
 #include "store/grant.h"
 #include "store/level.h"
 #include "store/level_quality.h"
+
+#define RECOMPUTE "user.kvcache.recompute"
 
 /* By the first chunk that says so. */
 enum cost_packing adapt_packing(const struct replica *r)
@@ -111,20 +114,28 @@ static void put_quality(struct ctx *c, struct node *n, struct cost_item *it)
 		it->quality[i] = (float)q[i];
 }
 
+/* An owner's word counts so many times what the mount says, because in the end it is a pin. */
+#define OWNERS_WORD 100
+#define OWNERS_LEAST_S_PER_MB 0.001
+
 static float recompute_of(struct ctx *c, struct node *n)
 {
 	const struct store_config *cfg = &c->st->cfg;
+	double s, least = (double)c->size / 1e6 * OWNERS_LEAST_S_PER_MB;
+	double mount = (double)c->size / 1e6 * cfg->recompute_s_per_mb;
+	bool by_token = cfg->recompute_s_per_token > 0 && c->obj->layout->tokens > 0;
+	uid_t uid, of;
 	char v[32];
-	double s;
 
 	if (cfg->full != FULL_EVICT)
 		return -1;
-	if (index_setting(c->st, n, "user.kvcache.recompute", v, sizeof(v)) &&
+	if (by_token)
+		mount = cfg->recompute_s_per_token * c->obj->layout->tokens;
+	if (grant_owner(c->st, n, &uid) &&
+	    grant_nearest(c->st, n, uid, RECOMPUTE, v, sizeof(v), NULL, &of) &&
 	    units_parse_double(v, 0, 1e9, &s) == 0)
-		return (float)s;
-	if (cfg->recompute_s_per_token > 0 && c->obj->layout->tokens > 0)
-		return (float)(cfg->recompute_s_per_token * c->obj->layout->tokens);
-	return -1; /* by size */
+		return (float)(of == 0 ? s : fmin(s, OWNERS_WORD * fmax(mount, least)));
+	return by_token ? (float)mount : -1; /* by size */
 }
 
 static void put_use(struct ctx *c, struct cost_item *it)

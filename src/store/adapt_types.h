@@ -51,7 +51,7 @@ struct adapt {
 	uint64_t walk_begun_ns, walk_ns; /* CLOCK_MONOTONIC: the next one not before */
 	bool check;       /* something was lost before this walk */
 	uint32_t n_check; /* of the table's contexts, still to be asked whether they are there */
-	uint64_t tick_ns, plan_ns; /* CLOCK_MONOTONIC: when next */
+	uint64_t tick_ns, plan_ns, retry_ns; /* CLOCK_MONOTONIC: when next */
 	bool changed;              /* since the last plan */
 	uint64_t uses, used_ns;    /* of the mount; CLOCK_MONOTONIC: the last one seen */
 	uint32_t sample_next;      /* of the table's contexts */

@@ -95,19 +95,18 @@ bool grant_owner(struct store *st, struct node *n, uid_t *ret)
 }
 
 bool grant_nearest(struct store *st, struct node *at, uid_t uid, const char *name, char *buf,
-		   size_t len, bool *ret_any)
+		   size_t len, bool *ret_any, uid_t *ret_of)
 {
 	char own[NAME_MAX + 1];
-	bool found = false;
+	bool found = false, any = false;
 	struct node *up;
 	uid_t of;
 
-	*ret_any = false;
 	node_ref(st->nodes, at);
 	for (int depth = 0; depth < 256 && !found; depth++) {
 		ssize_t got = store_getxattr(st, at, name, buf, len - 1);
 
-		*ret_any |= got >= 0;
+		any |= got >= 0;
 		if (got >= 0 && grant_owner(st, at, &of) && (of == 0 || of == uid)) {
 			buf[got] = 0;
 			found = true;
@@ -118,6 +117,10 @@ bool grant_nearest(struct store *st, struct node *at, uid_t uid, const char *nam
 		at = up;
 	}
 	node_forget(st->nodes, at, 1);
+	if (ret_any)
+		*ret_any = any;
+	if (ret_of && found)
+		*ret_of = of;
 	return found;
 }
 
@@ -168,7 +171,7 @@ void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid)
 	if (known_none(st, node_ino(dir), &age))
 		return;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		bool found = grant_nearest(st, dir, uid, names[i], value, sizeof(value), &any);
+		bool found = grant_nearest(st, dir, uid, names[i], value, sizeof(value), &any, NULL);
 
 		none &= !any;
 		if (found && fsetxattr(fd, names[i], value, strlen(value), XATTR_CREATE) < 0)

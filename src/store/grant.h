@@ -20,9 +20,10 @@ const char *grant_veto(struct store *st, struct node *n, const struct layout *l)
 /* Who owns it. Without its gate: the caller may have that. */
 bool grant_owner(struct store *st, struct node *n, uid_t *ret);
 /* The value of xattr @name of the nearest of @at and the directories above it that has it and
- * is of root or of @uid, with a 0 behind it. *ret_any: one has, whosever it is. */
+ * is of root or of @uid, with a 0 behind it. *ret_any: one has, whosever it is; *ret_of, whose the
+ * one is that was found. Either may be NULL. */
 bool grant_nearest(struct store *st, struct node *at, uid_t uid, const char *name, char *buf,
-		   size_t len, bool *ret_any);
+		   size_t len, bool *ret_any, uid_t *ret_of);
 /* The file just made in @dir, open as @fd, of owner @uid: it inherits this and what its
  * readers accept. */
 void grant_inherit(struct store *st, struct node *dir, int fd, uid_t uid);

@@ -66,14 +66,14 @@ void level_qualities(struct store *st, struct node *n, const struct object *o,
 	char v[256];
 	ssize_t len;
 	uid_t uid;
-	bool any, owned = grant_owner(st, n, &uid);
+	bool owned = grant_owner(st, n, &uid);
 
 	policy_said_init(&s);
 	for (unsigned i = 0; o && i + 1 < o->n_layers_max; i++)
 		if (o->errors[i] > 0) /* NaN is not */
 			s.estimate[i] = quality_of(&quality_builtin, (double)o->errors[i]);
 	/* both were checked when they were set */
-	if (owned && grant_nearest(st, n, uid, PROFILE, v, sizeof(v), &any))
+	if (owned && grant_nearest(st, n, uid, PROFILE, v, sizeof(v), NULL, NULL))
 		err_ignore(policy_profile_parse(v, s.profile));
 	len = store_getxattr(st, n, FEEDBACK, v, sizeof(v) - 1);
 	if (len >= 0) {

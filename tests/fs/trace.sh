@@ -112,16 +112,20 @@ expect_eq "$(counter trace_dropped)" 0 "dropped"
 # what computing anew takes, by tokens where the format tells them, unless the file says
 remount_fs -o dram=64M,settle=1h,policy=lru,full=evict,recompute_token=0.5,trace=1M
 setfattr -n user.kvcache.layout -v "dtype=bf16 order=2LTHD layers=4 heads=8 dim=64" "$MNT"
-for i in tokens says; do kvdata bf16 $((200 * 8192)) 1 "$MNT/$i"; done
+for i in tokens says owner much; do kvdata bf16 $((200 * 8192)) 1 "$MNT/$i"; done
 kvdata bf16 1638401 1 "$MNT/size"
 setfattr -n user.kvcache.recompute -v 7 "$MNT/says"
-for i in tokens says size; do
+for i in owner much; do
+	chown 10001 "$MNT/$i"
+	setfattr -n user.kvcache.recompute -v $([ $i = owner ] && echo 9 || echo 1e9) "$MNT/$i"
+done
+for i in tokens says owner much size; do
 	setfattr -n user.kvcache.seal -v 1 "$MNT/$i"
 	echo "$i $(stat -c %i "$MNT/$i")"
 done >"$T/inodes"
 sleep 0.5
 while read -r name ino; do
-	case $name in tokens) s=100 ;; says) s=7 ;; size) s=-1 ;; esac
+	case $name in tokens) s=100 ;; says) s=7 ;; owner) s=9 ;; much) s=10000 ;; size) s=-1 ;; esac
 	grep -q "^seal .* inode=$ino .* recompute=$s " "$TRACE" || fail "$name: $(grep " inode=$ino " "$TRACE")"
 done <"$T/inodes"
 umount_fs
