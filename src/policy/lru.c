@@ -23,13 +23,14 @@ const struct policy_ops policy_lru = {
 };
 
 /* Lost by removing it, per byte made free: hits that would compute it anew, which takes as long as
- * it is large. */
+ * it is large. What was only written counts as one hit then, as in adaptive.h. */
 static double adaptive_loss(const struct policy_item *i)
 {
 	double bytes = i->stored_bytes ? (double)i->stored_bytes : 1;
+	double heat = i->heat > 0 ? heat_at(i->heat, i->heat_ns, i->now_ns, POLICY_HALF_NS) :
+				    heat_at(1, i->last_ns, i->now_ns, POLICY_HALF_NS);
 
-	return heat_at(i->heat, i->heat_ns, i->now_ns, POLICY_HALF_NS) * (double)i->logical_bytes /
-	       bytes;
+	return heat * (double)i->logical_bytes / bytes;
 }
 
 const struct policy_ops policy_adaptive = {

@@ -98,11 +98,13 @@ static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
 {
 	struct pick *p = arg;
 	struct cand c = { .ino = ino, .bytes = r->stored_bytes };
+	/* of a file that was being written when the index was flushed: its size comes last */
+	uint64_t logical = r->logical_bytes > r->stored_bytes ? r->logical_bytes : r->stored_bytes;
 	struct policy_item item = { .last_ns = index_when(p->st, r->last_ns, p->now),
 				    .heat = r->heat,
 				    .heat_ns = index_when(p->st, r->heat_ns, p->now),
 				    .stored_bytes = r->stored_bytes,
-				    .logical_bytes = r->logical_bytes, .now_ns = p->now };
+				    .logical_bytes = logical, .now_ns = p->now };
 	bool pinned = (r->flags & META_PINNED) != 0;
 
 	if ((r->flags & META_DIR) || r->stored_bytes == 0)

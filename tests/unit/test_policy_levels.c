@@ -34,6 +34,23 @@ Test(policy_levels, fixed_is_the_level_or_the_next_good_one)
 	cr_assert_null(policy_by_name("fixed"));
 }
 
+/* What nobody has read yet: the oldest goes first; what was read before, by its hits. */
+Test(policy_levels, adaptive_values_what_was_only_written_by_its_age)
+{
+	const struct policy_ops *p = policy_by_name("adaptive");
+	struct policy_item i = { .now_ns = 10 * POLICY_HALF_NS, .last_ns = 9 * POLICY_HALF_NS,
+				 .stored_bytes = 4096, .logical_bytes = 4096 };
+	struct policy_item older = i, read = i;
+
+	older.last_ns -= 1000000000;
+	read.heat = 2;
+	read.heat_ns = i.last_ns;
+	cr_assert_gt(p->value(&i), p->value(&older));
+	cr_assert_gt(p->value(&read), p->value(&i));
+	i.logical_bytes = 6000;
+	cr_assert_gt(p->value(&i), 0.5, "a byte of it saves more work");
+}
+
 Test(policy_levels, profiles)
 {
 	static const char *const bad[] = { "", "0", "0:", ":1", "0:1,", ",0:1", "8:1", "-1:1", "0:1.1",
@@ -231,6 +248,10 @@ Test(policy_reprofile, a_context_that_is_of_another_model_now)
 	cr_assert_eq(reprofile_tell(r, 2, 3, 7, &none), 1);
 	reprofile_worse(r, 2, w);
 	cr_assert_eq(w[0], 1, "and of: %g", w[0]);
+	cr_assert(reprofile_tell(r, 2, 2, 7, &bad) && reprofile_tell(r, 2, 2, 8, &bad));
+	cr_assert(reprofile_forget(r, 7) && reprofile_forget(r, 8) && !reprofile_forget(r, 8));
+	reprofile_worse(r, 2, w);
+	cr_assert_eq(w[0], 1, "removed: %g", w[0]);
 	reprofile_destroy(r);
 }
 
