@@ -162,21 +162,36 @@ static bool differ(const double a[POLICY_LEVELS_MAX], const double b[POLICY_LEVE
 	return false;
 }
 
+/* In all models but @keep. */
+static bool forget_but(struct reprofile *r, const struct model *keep, uint64_t id)
+{
+	double before[POLICY_LEVELS_MAX], now[POLICY_LEVELS_MAX];
+	bool changed = false;
+
+	for (unsigned i = 0; i < r->n; i++)
+		if (r->model[i] != keep) {
+			worse(r->model[i], before);
+			forget(r->model[i], id);
+			worse(r->model[i], now);
+			changed |= differ(before, now);
+		}
+	return changed;
+}
+
+bool reprofile_forget(struct reprofile *r, uint64_t id)
+{
+	return forget_but(r, NULL, id);
+}
+
 bool reprofile_tell(struct reprofile *r, uint32_t owner, uint64_t key, uint64_t id,
 		    const struct policy_said *s)
 {
 	double before[POLICY_LEVELS_MAX], now[POLICY_LEVELS_MAX];
 	struct told t = losses(id, s);
 	struct model *m = find(r, key);
-	bool changed = false;
+	/* it may have been of another one */
+	bool changed = forget_but(r, t.levels > 0 ? m : NULL, id);
 
-	for (unsigned i = 0; i < r->n; i++) /* it may have been of another one */
-		if (r->model[i] != m || t.levels == 0) {
-			worse(r->model[i], before);
-			forget(r->model[i], id);
-			worse(r->model[i], now);
-			changed |= differ(before, now);
-		}
 	if (t.levels == 0)
 		return changed;
 	worse(m, before);

@@ -41,6 +41,8 @@ void reprofile_destroy(struct reprofile *r);      /* NULL ok */
  * for another than before by more than a hundredth. Without room it is not noted. */
 bool reprofile_tell(struct reprofile *r, uint32_t owner, uint64_t model, uint64_t id,
 		    const struct policy_said *s);
+/* It is gone. True: as above. */
+bool reprofile_forget(struct reprofile *r, uint64_t id);
 /* For policy_said.worse: 1 at every level of a model of which nothing is known. */
 void reprofile_worse(const struct reprofile *r, uint64_t model, double ret[POLICY_LEVELS_MAX]);
 /* Contexts measured, and their models. */

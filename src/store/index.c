@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "store/adapt.h"
+#include "store/level_quality.h"
 #include "store/record.h"
 
 static bool place_of(struct store *st, struct node *n, struct meta_rec *rec)
@@ -134,6 +135,7 @@ void index_moved(struct store *st, struct node *n)
 void index_del(struct store *st, uint64_t ino)
 {
 	adapt_gone(st, ino);
+	level_models_forget(st, ino);
 	if (!st->read_only)
 		err_ignore(meta_del(st->meta, ino)); /* rebuildable */
 }

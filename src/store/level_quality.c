@@ -42,6 +42,12 @@ static uint64_t model_of(const struct object *o, uid_t uid)
 	return hash64(shape, sizeof(shape), hash64(l->name, strlen(l->name), 0));
 }
 
+static void models_changed(struct store *st)
+{
+	store_count(st, CNT_REPROFILED, 1);
+	adapt_reprofiled(st);
+}
+
 /* What is remembered of its model, with what this file says. */
 static void as_measured(struct store *st, uint64_t ino, const struct object *o, uid_t uid,
 			struct policy_said *s)
@@ -53,10 +59,19 @@ static void as_measured(struct store *st, uint64_t ino, const struct object *o, 
 	changed = reprofile_tell(st->models.known, uid, model, ino, s);
 	reprofile_worse(st->models.known, model, s->worse);
 	lock_release(&st->models.lock);
-	if (changed) {
-		store_count(st, CNT_REPROFILED, 1);
-		adapt_reprofiled(st);
-	}
+	if (changed)
+		models_changed(st);
+}
+
+void level_models_forget(struct store *st, uint64_t ino)
+{
+	bool changed;
+
+	lock_acquire(&st->models.lock);
+	changed = reprofile_forget(st->models.known, ino);
+	lock_release(&st->models.lock);
+	if (changed)
+		models_changed(st);
 }
 
 void level_qualities(struct store *st, struct node *n, const struct object *o,

@@ -21,6 +21,8 @@ void level_models_fini(struct store *st);
  * file's readers say is remembered of its model. @o NULL: by its settings alone. */
 void level_qualities(struct store *st, struct node *n, const struct object *o,
 		     double ret[POLICY_LEVELS_MAX]);
+/* The file is gone. */
+void level_models_forget(struct store *st, uint64_t ino);
 /* Contexts that readers measured, and models of them. */
 void level_models_count(struct store *st, unsigned *ret_contexts, unsigned *ret_models);
 
