@@ -159,8 +159,8 @@ void adaptive_stats(const struct adaptive *a, struct adaptive_stats *ret);
 bool adaptive_last(const struct adaptive *a, uint64_t id, struct adaptive_move *ret);
 /* "made-way" */
 const char *adaptive_reason_name(enum adaptive_reason r);
-/* One sentence, with the numbers. */
-void adaptive_why(const struct adaptive_move *m, struct sbuf *out);
+/* One sentence, with the numbers; of a context of @levels layers. */
+void adaptive_why(const struct adaptive_move *m, unsigned levels, struct sbuf *out);
 /* Sentences on where it is, what that gives its readers, and why it has no more of memory than
  * it has; nothing about an unknown id, and false. */
 bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, struct sbuf *out);

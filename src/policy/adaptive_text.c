@@ -17,19 +17,24 @@ const char *adaptive_reason_name(enum adaptive_reason r)
 	return (unsigned)r < ADAPTIVE_REASONS_ ? reasons[r].name : "?";
 }
 
-static void add_place(struct sbuf *b, const struct cost_place *p)
+/* Of a context of @levels layers; the top level is exact. */
+static void add_place(struct sbuf *b, const struct cost_place *p, unsigned levels)
 {
 	if (p->copy)
 		sbuf_addf(b, "decoded in memory");
 	else if (p->dram > 0)
-		sbuf_addf(b, "%u of %u layers in memory, packed %s", p->dram, p->stored,
+		sbuf_addf(b, "%u of %u layer%s in memory, packed %s", p->dram, p->stored,
+			  p->stored > 1 ? "s" : "",
 			  p->packing == COST_PACK_DRAM ? "for speed" : "as on storage");
 	else
-		sbuf_addf(b, "%u layers on storage", p->stored);
-	sbuf_addf(b, ", read at level %u", p->level);
+		sbuf_addf(b, "%u layer%s on storage", p->stored, p->stored > 1 ? "s" : "");
+	if (p->level + 1u >= levels)
+		sbuf_addf(b, ", read exactly");
+	else
+		sbuf_addf(b, ", read at level %u", p->level);
 }
 
-void adaptive_why(const struct adaptive_move *m, struct sbuf *out)
+void adaptive_why(const struct adaptive_move *m, unsigned levels, struct sbuf *out)
 {
 	unsigned r = (unsigned)m->reason < ADAPTIVE_REASONS_ ? m->reason : 0;
 
@@ -37,7 +42,7 @@ void adaptive_why(const struct adaptive_move *m, struct sbuf *out)
 		sbuf_addf(out, m->reason == ADAPTIVE_FAILED ? "Last move, to remove it" : "Removed");
 	} else {
 		sbuf_addf(out, "Last move, to ");
-		add_place(out, &m->to);
+		add_place(out, &m->to, levels);
 	}
 	sbuf_addf(out, ": %s. At %.3g expected hits, each takes %.3g s instead of %.3g",
 		  reasons[r].why, (double)m->heat, (double)m->delay_to_s, (double)m->delay_from_s);
@@ -115,7 +120,7 @@ bool adaptive_explain(const struct adaptive *a, uint64_t id, uint64_t now_ns, st
 	}
 	heat = adaptive_heat(a, e, now_ns);
 	price = heat_at(a->price[ADAPTIVE_DRAM], a->price_ns, now_ns, a->cfg.half_ns);
-	add_place(out, &e->it.now);
+	add_place(out, &e->it.now, e->it.levels);
 	sbuf_addf(out, ": a read takes %.3g s at quality %.4g, and %.3g are expected",
 		  cost_delay(&a->model, &e->it, &e->it.now), cost_quality(&e->it, &e->it.now),
 		  heat);

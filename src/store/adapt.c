@@ -54,6 +54,8 @@ static void put(struct adaptive *a, struct cost_item it)
 			it.heat_ns = known.heat_ns;
 		}
 	}
+	if (!(it.flags & COST_BUSY)) /* as the next open gets it */
+		it.now.level = (uint8_t)cost_best_level(adaptive_model(a), &it, &it.now);
 	err_ignore(adaptive_put(a, &it)); /* without memory it is not planned */
 }
 

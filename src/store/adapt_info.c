@@ -12,11 +12,12 @@ static void explain(struct adapt *ad, uint64_t ino, uint64_t now, struct sbuf *o
 {
 	struct adaptive_move m;
 	struct cost_item it;
+	unsigned levels = adaptive_get(ad->a, ino, 0, &it) ? it.levels : 1;
 
 	(void)adaptive_explain(ad->a, ino, now, out); /* it is known */
 	sbuf_adds(out, " ");
 	if (adaptive_last(ad->a, ino, &m) && m.reason != ADAPTIVE_NONE)
-		adaptive_why(&m, out);
+		adaptive_why(&m, levels, out);
 	else if (adaptive_get(ad->a, ino, 0, &it) && it.now.copy)
 		sbuf_adds(out, "An open has decoded it there: nothing was decided since.");
 	else

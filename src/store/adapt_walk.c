@@ -13,11 +13,25 @@
 
 #define WALK_STEP 16u
 
+/* What settings no longer allow to be read is no use in memory, decoded. Gate exclusive. */
+static void drop_forbidden(struct ctx *c, struct node *n)
+{
+	bool idle;
+
+	lock_acquire(&c->lock);
+	idle = c->opens == 0 && c->copy;
+	lock_release(&c->lock);
+	if (idle && c->obj && !c->cut_due && level_serving(c) < adapt_layers(c, n))
+		space_drop_dram(c, false, true);
+}
+
 /* Gate held exclusive, and left. */
 static void tell_locked(struct ctx *c, struct node *n)
 {
-	if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0)
+	if (ctx_load_locked(c, n) == 0 && ctx_object_locked(c) == 0) {
+		drop_forbidden(c, n);
 		adapt_seen(c, n);
+	}
 	gate_leave(&c->gate, true);
 }
 

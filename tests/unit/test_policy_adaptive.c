@@ -629,7 +629,7 @@ Test(policy_adaptive, reasons_are_sentences)
 	for (unsigned i = 0; i < g->m.n; i++) {
 		struct sbuf b = SBUF_INIT;
 
-		adaptive_why(&g->m.v[i], &b);
+		adaptive_why(&g->m.v[i], 4, &b);
 		cr_assert(b.len > 40 && b.s[b.len - 1] == '.');
 		cr_assert(strstr(b.s, "nan") == NULL && strstr(b.s, "inf") == NULL, "%s", b.s);
 		if (i == 0)
