@@ -112,8 +112,13 @@ static int turn(struct store *st, struct trace *t, size_t len)
 	if (t->at && t->at + len + TRACE_LINE_MAX <= t->limit)
 		return 0;
 	if (t->at) {
+		/* one that is longer was recorded with a higher limit */
+		bool keep = t->at <= t->limit;
+
 		io_close(&t->fd);
-		if (renameat(st->store_fd, NAME, st->store_fd, OLD_NAME) < 0)
+		if (!keep && unlinkat(st->store_fd, OLD_NAME, 0) < 0 && errno != ENOENT)
+			return -errno;
+		if (keep && renameat(st->store_fd, NAME, st->store_fd, OLD_NAME) < 0)
 			return -errno;
 		r = open_file(st, t, true);
 	}

@@ -74,7 +74,7 @@ static int parse_option(int c, void *arg)
 	switch (c) {
 	case OPT_POLICY: return recorded_policies_parse(optarg, &o->policies);
 	case OPT_DRAM: return recorded_budgets_parse(optarg, &o->dram);
-	case OPT_SSD: return recorded_budgets_parse(optarg, &o->ssd);
+	case OPT_SSD: return recorded_storage_parse(optarg, &o->ssd);
 	case OPT_ALPHA: return units_parse_double(optarg, 0, 1e9, &o->alpha_s);
 	case OPT_SPEED: return units_parse_double(optarg, 0, 1e6, &o->speed);
 	case OPT_SCALE: return units_parse_double(optarg, 1e-6, 1e3, &o->scale);

@@ -28,7 +28,7 @@ const struct command commands[] = {
 	{ "limit", "dram|ssd SIZE [MOUNT]", "change a limit of a running mount", cmd_limit },
 	{ "status", "[MOUNT]", "what the mount is doing", cmd_status },
 	{ "top", "[-d SECONDS] [-n ROUNDS] [MOUNT]", "the same, live; q quits", cmd_top },
-	{ "plan", "[OPTION...] MOUNT|TRACE", "what other budgets would give, by recorded accesses",
+	{ "plan", "[OPTION...] [MOUNT|TRACE]", "what other budgets would give, by recorded accesses",
 	  cmd_plan },
 	{ "scrub", "[-w] [MOUNT]", "verify every stored byte in the background; -w waits",
 	  cmd_scrub },

@@ -42,7 +42,7 @@ static int set_option(struct plan *p, int c)
 {
 	switch (c) {
 	case OPT_DRAM: return recorded_budgets_parse(optarg, &p->dram);
-	case OPT_SSD: return recorded_budgets_parse(optarg, &p->ssd);
+	case OPT_SSD: return recorded_storage_parse(optarg, &p->ssd);
 	case OPT_POLICY: return recorded_policies_parse(optarg, &p->policies);
 	case OPT_ALPHA: return units_parse_double(optarg, 0, 1e9, &p->alpha_s);
 	case OPT_WARM:
@@ -55,8 +55,8 @@ static int set_option(struct plan *p, int c)
 	}
 }
 
-/* The path, or NULL after a message. */
-static const char *parse(struct plan *p, int argc, char **argv)
+/* *ret_path: as given, or NULL. False: after a message. */
+static bool parse(struct plan *p, int argc, char **argv, const char **ret_path)
 {
 	int c, i = 0;
 
@@ -66,9 +66,10 @@ static const char *parse(struct plan *p, int argc, char **argv)
 			continue;
 		if (c != '?')
 			ctl_error("--%s: '%s' is not allowed", long_options[i].name, optarg);
-		return NULL;
+		return false;
 	}
-	return optind + 1 == argc ? argv[optind] : NULL;
+	*ret_path = optind < argc ? argv[optind] : NULL;
+	return optind + 1 >= argc;
 }
 
 /* Of "key=value" lines; false: not there. */
@@ -147,10 +148,10 @@ static void row(const struct recorded_case *c, const struct recorded_outcome *o)
 	printf("%-9s", c->policy->name);
 	add_size(c->dram_bytes, 10);
 	add_size(c->ssd_bytes, 10);
-	printf(" %5.1f%% %5.1f%% %6.1f%% %9.2f %9.2f %9.2f %8.4f %10.1f%% %8.2f\n",
+	printf(" %5.1f%% %5.1f%% %6.1f%% %9.2f %9.2f %9.2f %8.4f %10.1f%% %8.2f%s\n",
 	       100 * r->hit_share, 100 * r->part_share, 100 * r->gone_share, r->delay_mean_s * 1e3,
 	       r->delay_p50_s * 1e3, r->delay_p99_s * 1e3, r->quality, 100 * o->best.hit_share,
-	       o->best.delay_s * 1e3);
+	       o->best.delay_s * 1e3, o->best.fits ? "" : "  does not fit");
 }
 
 static void head(const struct plan *p, const struct trace_set *s, const struct trace_summary *u)
@@ -233,14 +234,20 @@ int cmd_plan(int argc, char **argv)
 	struct trace_set s;
 	struct plan p;
 	char at[4200];
-	const char *path = parse(&p, argc, argv);
+	const char *given;
 	struct stat sb;
+	char *path;
 	int r;
 
-	if (!path)
+	if (!parse(&p, argc, argv, &given))
 		return ctl_usage("plan");
+	path = given ? mem_strdup(given) : mount_only();
+	if (!path)
+		return 1;
 	snprintf(at, sizeof(at), "%s", path);
-	if (stat(path, &sb) == 0 && S_ISDIR(sb.st_mode) && trace_of(path, at, sizeof(at)) < 0)
+	r = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode) ? trace_of(path, at, sizeof(at)) : 0;
+	mem_free(path);
+	if (r < 0)
 		return 1;
 	if (recorded_load(at, &s, &why) < 0) {
 		ctl_error("%s", why.s ? why.s : "out of memory");

@@ -26,6 +26,8 @@ struct recorded_policies {
 };
 /* "4G,8G"; "lru,adaptive". -EINVAL. */
 WUR int recorded_budgets_parse(const char *s, struct recorded_budgets *ret);
+/* The same without 0, which for storage means another thing to a mount than to a simulator. */
+WUR int recorded_storage_parse(const char *s, struct recorded_budgets *ret);
 WUR int recorded_policies_parse(const char *s, struct recorded_policies *ret);
 
 struct recorded_case {

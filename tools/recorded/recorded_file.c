@@ -86,6 +86,15 @@ int recorded_budgets_parse(const char *s, struct recorded_budgets *ret)
 	return l.n ? 0 : -EINVAL;
 }
 
+int recorded_storage_parse(const char *s, struct recorded_budgets *ret)
+{
+	int r = recorded_budgets_parse(s, ret);
+
+	for (unsigned i = 0; i < ret->n && r == 0; i++)
+		r = ret->v[i] ? 0 : -EINVAL;
+	return r;
+}
+
 int recorded_policies_parse(const char *s, struct recorded_policies *ret)
 {
 	struct recorded_policies l = { .n = 0 };
