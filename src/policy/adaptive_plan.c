@@ -50,6 +50,10 @@ static void plan_fini(struct plan *p)
 static int plan_options(struct plan *p)
 {
 	struct adaptive *a = p->a;
+	/* what would go only to make room stays while there is room: a file whose computing takes less
+	 * than reading it is to be read all the same */
+	bool fits = a->used[ADAPTIVE_SSD] <= adaptive_budget(a, ADAPTIVE_SSD);
+	unsigned opts = fits ? COST_OPT_KEEP_SSD : 0;
 	size_t n = 0;
 
 	p->opt_max = a->options_hint > a->n ? a->options_hint : (size_t)a->n * OPTIONS_FIRST;
@@ -75,7 +79,7 @@ static int plan_options(struct plan *p)
 		}
 		p->slot[p->n] = i;
 		p->first[p->n++] = (uint32_t)n;
-		n += cost_options(&a->model, &e->it, adaptive_heat(a, e, p->now_ns), 0, p->opt + n);
+		n += cost_options(&a->model, &e->it, adaptive_heat(a, e, p->now_ns), opts, p->opt + n);
 	}
 	p->first[p->n] = (uint32_t)n;
 	a->options_hint = (uint32_t)n;

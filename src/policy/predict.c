@@ -42,9 +42,20 @@ static void finish(const struct sums *s, struct predict *ret)
 	ret->ssd_bytes = s->ssd * COST_PAGE_BYTES;
 }
 
+/* Is there room on SSD for all as it is now? Then nothing goes. */
+static bool all_fit(const struct predict_load *l)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < l->n; i++)
+		pages += cost_ssd_pages(&l->it[i], &l->it[i].now);
+	return pages <= l->ssd_bytes / COST_PAGE_BYTES;
+}
+
 static int gather(const struct predict_load *l, const struct cost_model *m,
 		  struct cost_option **ret_opt, uint32_t *first)
 {
+	unsigned opts = COST_OPT_FREE | (all_fit(l) ? COST_OPT_KEEP_SSD : 0);
 	size_t max = (size_t)l->n * 16 + COST_OPTIONS_MAX, n = 0;
 	struct cost_option *opt = mem_calloc(max, sizeof(*opt));
 
@@ -59,7 +70,7 @@ static int gather(const struct predict_load *l, const struct cost_model *m,
 				break;
 		}
 		first[i] = (uint32_t)n;
-		n += cost_options(m, &l->it[i], l->it[i].heat, COST_OPT_FREE, opt + n);
+		n += cost_options(m, &l->it[i], l->it[i].heat, opts, opt + n);
 	}
 	first[l->n] = (uint32_t)n;
 	*ret_opt = opt;

@@ -409,6 +409,26 @@ Test(policy_adaptive, hot_is_in_memory_and_cold_is_not)
 	rig_destroy(g);
 }
 
+/* Removing it would cost nothing, but nothing asks for its room. */
+Test(policy_adaptive, what_is_cheap_to_compute_is_brought_to_memory_all_the_same)
+{
+	struct rig *g = rig_create(1700, 100000, 0.1, true);
+
+	for (unsigned id = 1; id <= 8; id++) {
+		struct cost_item it;
+
+		simple_item(&it, id, 9 - id, g->now_ns);
+		it.recompute_s = 0;
+		know(g, &it);
+		cr_assert_eq(adaptive_put(g->a, &it), 0);
+	}
+	replan(g);
+	cr_assert(g->it[1].now.dram > 1 || g->it[1].now.copy);
+	for (unsigned id = 1; id <= 8; id++)
+		cr_assert_eq(g->it[id].now.stored, g->it[id].levels);
+	rig_destroy(g);
+}
+
 /* An open has decoded it into memory. */
 static bool copy_stays(struct rig *g, unsigned id)
 {
