@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,9 @@ struct pick {
 	bool has_floor;
 	bool pinned;       /* looks for pinned ones, else for the others */
 	uint64_t keep_ino;
-	uint64_t now;
+	bool worse;        /* than that one: only such go */
+	double below;      /* what is worth this or more stays */
+	uint64_t now;      /* of this walk */
 	uint64_t can_go;       /* bytes of those looked for, tried or not */
 	uint64_t pinned_bytes; /* of all that are pinned */
 };
@@ -94,10 +97,8 @@ static bool in_use(struct store *st, uint64_t ino)
 	return yes;
 }
 
-static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
+static double value_of(const struct pick *p, const struct meta_rec *r)
 {
-	struct pick *p = arg;
-	struct cand c = { .ino = ino, .bytes = r->stored_bytes };
 	/* of a file that was being written when the index was flushed: its size comes last */
 	uint64_t logical = r->logical_bytes > r->stored_bytes ? r->logical_bytes : r->stored_bytes;
 	struct policy_item item = { .last_ns = index_when(p->st, r->last_ns, p->now),
@@ -105,6 +106,14 @@ static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
 				    .heat_ns = index_when(p->st, r->heat_ns, p->now),
 				    .stored_bytes = r->stored_bytes,
 				    .logical_bytes = logical, .now_ns = p->now };
+
+	return p->st->policy->value(&item);
+}
+
+static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
+{
+	struct pick *p = arg;
+	struct cand c = { .ino = ino, .bytes = r->stored_bytes };
 	bool pinned = (r->flags & META_PINNED) != 0;
 
 	if ((r->flags & META_DIR) || r->stored_bytes == 0)
@@ -112,8 +121,10 @@ static bool pick_one(void *arg, uint64_t ino, const struct meta_rec *r)
 	p->pinned_bytes += pinned ? r->stored_bytes : 0;
 	if (pinned != p->pinned || ino == p->keep_ino || in_use(p->st, ino))
 		return true;
+	c.value = value_of(p, r);
+	if (c.value >= p->below)
+		return true;
 	p->can_go += r->stored_bytes;
-	c.value = p->st->policy->value(&item);
 	if (!p->has_floor || order(&c, &p->floor) > 0)
 		heap_add(p, &c);
 	return true;
@@ -158,8 +169,14 @@ int evict_one(struct store *st, uint64_t ino)
 /* One walk over the index. */
 static bool gather(struct pick *p)
 {
+	struct meta_rec keep;
+
 	p->n = 0;
 	p->can_go = p->pinned_bytes = 0;
+	/* a file that is made while this goes on is not one of a clock that was wrong */
+	p->now = clock_real_ns() + NSEC_PER_SEC;
+	if (p->worse && meta_get(p->st->meta, p->keep_ino, &keep) == 0)
+		p->below = value_of(p, &keep);
 	if (meta_each(p->st->meta, pick_one, p) < 0 || p->n == 0)
 		return false;
 	qsort(p->c, p->n, sizeof(p->c[0]), order);
@@ -229,10 +246,10 @@ uint64_t evict_pin_share(struct store *st)
 	return atomic_load(&st->ssd_limit) / 2;
 }
 
-bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none)
+bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none, bool worse)
 {
-	struct pick p = { .st = st, .keep_ino = keep_ino, .max = CANDS_MIN,
-			  .now = clock_real_ns() };
+	struct pick p = { .st = st, .keep_ino = keep_ino, .max = CANDS_MIN, .below = INFINITY,
+			  .worse = worse };
 
 	p.c = mem_calloc(p.max, sizeof(*p.c));
 	if (!p.c)
@@ -242,7 +259,8 @@ bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_
 		sweep(&p, bytes, p.n > 0);
 		p.has_floor = false;
 		p.pinned = true;
-		sweep(&p, bytes, false);
+		if (!worse)
+			sweep(&p, bytes, false);
 	}
 	mem_free(p.c);
 	return space_free(st) >= bytes;

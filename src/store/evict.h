@@ -6,8 +6,9 @@
 
 /* Evicts until @bytes are free: true when they are. @all_or_none: nothing goes when
  * it can be seen that all that could go would not do; else as far as it goes.
- * Never @keep_ino. evict_lock held. */
-bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none)
+ * Never @keep_ino; with @worse nothing that is worth as much as that, nor what is pinned.
+ * evict_lock held. */
+bool evict_for(struct store *st, uint64_t bytes, uint64_t keep_ino, bool all_or_none, bool worse)
 	REQUIRES(&st->evict_lock);
 /* Evicts this file. -EBUSY when it is in use or pinned, -ENOENT. */
 WUR int evict_one(struct store *st, uint64_t ino);

@@ -218,7 +218,8 @@ static bool take(struct store *st, uint64_t bytes, uint64_t keep_free)
 	return false;
 }
 
-static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
+/* @worse: of files only those that are worth less than @keep_ino. */
+static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino, bool worse)
 {
 	bool ok;
 
@@ -227,7 +228,7 @@ static bool make_room(struct store *st, uint64_t bytes, uint64_t keep_ino)
 	(void)adapt_knows(st, true);
 	lock_acquire(&st->evict_lock);
 	ok = space_free(st) >= bytes || adapt_room_ssd(st, bytes, keep_ino, true) ||
-	     (st->cfg.full == FULL_EVICT && evict_for(st, bytes, keep_ino, true));
+	     (st->cfg.full == FULL_EVICT && evict_for(st, bytes, keep_ino, true, worse));
 	lock_release(&st->evict_lock);
 	return ok;
 }
@@ -240,7 +241,7 @@ void space_trim(struct store *st, uint64_t bytes)
 	lock_acquire(&st->evict_lock);
 	if (space_free(st) < bytes && !adapt_room_ssd(st, bytes, 0, false) &&
 	    st->cfg.full == FULL_EVICT)
-		evict_for(st, bytes, 0, false);
+		evict_for(st, bytes, 0, false, false);
 	lock_release(&st->evict_lock);
 }
 
@@ -255,6 +256,14 @@ uint64_t space_write_reserve(struct store *st)
 	return part > RESERVE_MIN ? part : RESERVE_MIN;
 }
 
+static int reserve_last(struct store *st, uint64_t bytes, uint64_t keep_ino, bool worse)
+{
+	while (!take(st, bytes, 0))
+		if (!make_room(st, bytes, keep_ino, worse))
+			return -KVFS_EFULL;
+	return 0;
+}
+
 int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
 	uint64_t room = space_seal_room(atomic_load(&st->ssd_limit));
@@ -267,17 +276,14 @@ int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino)
 			break;
 	}
 	while (!take(st, bytes, room))
-		if (!make_room(st, bytes + room, keep_ino))
-			return space_reserve_seal(st, bytes, keep_ino);
+		if (!make_room(st, bytes + room, keep_ino, false))
+			return reserve_last(st, bytes, keep_ino, false);
 	return 0;
 }
 
 int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino)
 {
-	while (!take(st, bytes, 0))
-		if (!make_room(st, bytes, keep_ino))
-			return -KVFS_EFULL;
-	return 0;
+	return reserve_last(st, bytes, keep_ino, true);
 }
 
 /* As the kernel's check for unlink, less supplementary groups. */

@@ -420,7 +420,8 @@ void serving_stop(struct ctx *c);
 /* space.c */
 /* Room for @bytes more on SSD: evicts when allowed; -KVFS_EFULL. */
 WUR int space_reserve(struct store *st, uint64_t bytes, uint64_t keep_ino);
-/* The same for an object being sealed: may use the last room, never waits. */
+/* The same for an object being sealed: may use the last room, never waits; files that are worth
+ * more than the one that is sealed do not go for it. */
 WUR int space_reserve_seal(struct store *st, uint64_t bytes, uint64_t keep_ino);
 /* Evicts until @bytes are free, as far as it goes (full=evict only). */
 void space_trim(struct store *st, uint64_t bytes);

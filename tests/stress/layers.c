@@ -327,7 +327,7 @@ static void times_to_come_count_as_the_mount(const char *path)
 	ctx_put(c);
 	fresh = make(st, "fresh");
 	lock_acquire(&st->evict_lock);
-	CHECK(evict_for(st, space_free(st) + 1, 0, false));
+	CHECK(evict_for(st, space_free(st) + 1, 0, false, false));
 	lock_release(&st->evict_lock);
 	store_forget(st, old, 1);
 	store_forget(st, fresh, 1);
