@@ -42,7 +42,7 @@ build_start() { # BUILD NICENESS
 	minimal) opts=(--auto-features=disabled --buildtype=release -Dtests=disabled) ;;
 	# clang sees what gcc does not, above all wrong locking
 	clang)
-		opts=(--auto-features=auto -Dtests=disabled -Dc_args=-Werror=thread-safety)
+		opts=(--auto-features=auto -Dtests=disabled -Doptimization=0 '-Dc_args=-g1 -Werror=thread-safety')
 		set=(CC=clang)
 		;;
 	esac
