@@ -127,20 +127,18 @@ static struct told losses(uint64_t id, const struct policy_said *s)
 	return t;
 }
 
-static void forget(struct model *m, uint64_t id)
+static struct told *told_of(struct model *m, uint64_t id)
 {
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->told[i].id == id)
-			m->told[i] = m->told[--m->n];
+			return &m->told[i];
+	return NULL;
 }
 
 static void note(struct model *m, const struct told *t)
 {
-	struct told *to = NULL;
+	struct told *to = told_of(m, t->id);
 
-	for (unsigned i = 0; i < m->n && !to; i++)
-		if (m->told[i].id == t->id)
-			to = &m->told[i];
 	if (!to && m->n < REPROFILE_CONTEXTS)
 		to = &m->told[m->n++];
 	if (!to) {
@@ -168,13 +166,17 @@ static bool forget_but(struct reprofile *r, const struct model *keep, uint64_t i
 	double before[POLICY_LEVELS_MAX], now[POLICY_LEVELS_MAX];
 	bool changed = false;
 
-	for (unsigned i = 0; i < r->n; i++)
-		if (r->model[i] != keep) {
-			worse(r->model[i], before);
-			forget(r->model[i], id);
-			worse(r->model[i], now);
-			changed |= differ(before, now);
-		}
+	for (unsigned i = 0; i < r->n; i++) {
+		struct model *m = r->model[i];
+		struct told *t = m != keep ? told_of(m, id) : NULL;
+
+		if (!t)
+			continue;
+		worse(m, before);
+		*t = m->told[--m->n];
+		worse(m, now);
+		changed |= differ(before, now);
+	}
 	return changed;
 }
 

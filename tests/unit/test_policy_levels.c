@@ -66,6 +66,17 @@ Test(policy_levels, profiles)
 		cr_assert_lt(policy_profile_parse(bad[i], q), 0, "'%s'", bad[i]);
 }
 
+static struct policy_said said(const char *estimate, const char *profile, const char *feedback)
+{
+	struct policy_said s;
+
+	policy_said_init(&s);
+	cr_assert(!*estimate || policy_profile_parse(estimate, s.estimate) == 0);
+	cr_assert(!*profile || policy_profile_parse(profile, s.profile) == 0);
+	cr_assert(!*feedback || policy_profile_parse(feedback, s.feedback) == 0);
+	return s;
+}
+
 Test(policy_levels, no_level_is_better_than_one_above_it)
 {
 	static const struct {
@@ -87,28 +98,13 @@ Test(policy_levels, no_level_is_better_than_one_above_it)
 	};
 
 	for (size_t k = 0; k < sizeof(t) / sizeof(t[0]); k++) {
-		struct policy_said s;
+		struct policy_said s = said(t[k].estimate, t[k].profile, t[k].feedback);
 		double q[POLICY_LEVELS_MAX];
 
-		policy_said_init(&s);
-		cr_assert(!*t[k].estimate || policy_profile_parse(t[k].estimate, s.estimate) == 0);
-		cr_assert(!*t[k].profile || policy_profile_parse(t[k].profile, s.profile) == 0);
-		cr_assert(!*t[k].feedback || policy_profile_parse(t[k].feedback, s.feedback) == 0);
 		policy_qualities(&s, q);
 		for (unsigned i = 0; i < 4; i++)
 			cr_assert_eq(q[i], t[k].want[i], "%s: level %u has %g", t[k].what, i, q[i]);
 	}
-}
-
-static struct policy_said said(const char *estimate, const char *profile, const char *feedback)
-{
-	struct policy_said s;
-
-	policy_said_init(&s);
-	cr_assert(!*estimate || policy_profile_parse(estimate, s.estimate) == 0);
-	cr_assert(!*profile || policy_profile_parse(profile, s.profile) == 0);
-	cr_assert(!*feedback || policy_profile_parse(feedback, s.feedback) == 0);
-	return s;
 }
 
 static bool near(double a, double b)
