@@ -355,14 +355,10 @@ static int fill_count(struct fill *f, uint64_t bytes)
 
 static int fill_buffers(struct fill *f, const struct object *o)
 {
-	size_t most = 1;
 	int r;
 
-	for (uint32_t i = 0; i < o->n_chunks; i++)
-		if (most < o->chunks[i].len_bytes)
-			most = o->chunks[i].len_bytes;
-	f->raw_bytes = most;
-	f->enc_bytes = codec_best_bound(most);
+	f->raw_bytes = object_chunk_max(o);
+	f->enc_bytes = codec_best_bound(f->raw_bytes);
 	r = fill_count(f, f->raw_bytes + f->enc_bytes + codec_ctx_bytes_max());
 	if (r < 0)
 		return r;

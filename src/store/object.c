@@ -88,6 +88,16 @@ int object_name_parse(const char *name, struct object_id *ret)
 	return 0;
 }
 
+size_t object_chunk_max(const struct object *o)
+{
+	size_t most = 1;
+
+	for (uint32_t i = 0; i < o->n_chunks; i++)
+		if (most < o->chunks[i].len_bytes)
+			most = o->chunks[i].len_bytes;
+	return most;
+}
+
 uint32_t object_mark(const struct object_id *id)
 {
 	return (uint32_t)hash64(id, sizeof(*id), 0);

@@ -62,6 +62,8 @@ void object_name(const struct object_id *id, char *buf);
 /* Parses the last component "ID.G"; -EINVAL. */
 WUR int object_name_parse(const char *name, struct object_id *ret);
 int object_id_random(uint32_t generation, struct object_id *ret);
+/* Decoded bytes of its longest chunk, at least 1. */
+size_t object_chunk_max(const struct object *o);
 /* Tells this object from others by 32 bits. */
 uint32_t object_mark(const struct object_id *id);
 

@@ -116,9 +116,7 @@ static int prepare(struct resample *s)
 	uint64_t bytes;
 	int r;
 
-	for (uint32_t i = 0; i < o->n_chunks; i++)
-		if (s->buf_bytes < o->chunks[i].len_bytes)
-			s->buf_bytes = o->chunks[i].len_bytes;
+	s->buf_bytes = object_chunk_max(o);
 	r = count(s, s->buf_bytes + o->n_chunks * sizeof(*s->chunks) + codec_ctx_bytes_decoding());
 	if (r < 0)
 		return r;
@@ -156,7 +154,7 @@ static bool enter(struct ctx *c)
 	if (!gate_try(&c->gate, true))
 		return false;
 	lock_acquire(&c->lock);
-	gone = c->unlinked || c->leaving;
+	gone = c->unlinked;
 	lock_release(&c->lock);
 	if (gone)
 		gate_leave(&c->gate, true);

@@ -27,13 +27,10 @@ static int counts(struct ctx *c, const struct object *o, uint32_t i)
 static int scrub_object(struct ctx *c, const struct object *o, unsigned n_layers)
 {
 	struct store *st = c->st;
-	size_t most = 1;
+	size_t most = object_chunk_max(o);
 	uint8_t *buf;
 	int r = 0;
 
-	for (uint32_t i = 0; i < o->n_chunks; i++)
-		if (most < o->chunks[i].len_bytes)
-			most = o->chunks[i].len_bytes;
 	budget_force(&st->dram, BUDGET_BUFFER, most);
 	buf = mem_alloc_pages(most);
 	if (!buf)
