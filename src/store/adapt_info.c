@@ -7,18 +7,14 @@
 #include "store/level_quality.h"
 
 /* Where it is and what that gives; why it is there, unless nothing was decided yet. */
-static void explain(struct adapt *ad, uint64_t ino, uint64_t now, struct sbuf *out)
-	REQUIRES(ad->lock)
+static void explain(struct adapt *ad, const struct cost_item *it, const struct adaptive_move *last,
+		    uint64_t now, struct sbuf *out) REQUIRES(ad->lock)
 {
-	struct adaptive_move m;
-	struct cost_item it;
-	unsigned levels = adaptive_get(ad->a, ino, 0, &it) ? it.levels : 1;
-
-	(void)adaptive_explain(ad->a, ino, now, out); /* it is known */
+	(void)adaptive_explain(ad->a, it->id, now, out); /* it is known */
 	sbuf_adds(out, " ");
-	if (adaptive_last(ad->a, ino, &m) && m.reason != ADAPTIVE_NONE)
-		adaptive_why(&m, levels, out);
-	else if (adaptive_get(ad->a, ino, 0, &it) && it.now.copy)
+	if (last->reason != ADAPTIVE_NONE)
+		adaptive_why(last, it->levels, out);
+	else if (it->now.copy)
 		sbuf_adds(out, "An open has decoded it there: nothing was decided since.");
 	else
 		sbuf_adds(out, "It is where it was found: nothing was decided since.");
@@ -47,7 +43,7 @@ void adapt_info(struct store *st, uint64_t ino, bool text, struct ctx_info *ret)
 			snprintf(ret->reason, sizeof(ret->reason), "%s",
 				 adaptive_reason_name(m.reason));
 		if (text)
-			explain(ad, ino, now, &why);
+			explain(ad, &it, &m, now, &why);
 	}
 	lock_release(&ad->lock);
 	snprintf(ret->why, sizeof(ret->why), "%s", why.s && !why.failed ? why.s : "");

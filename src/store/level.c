@@ -13,7 +13,6 @@
  * still let readers have less of them (fixed:LEVEL); nothing is dropped then.
  */
 #include "store/level.h"
-#include "store/level_quality.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +22,7 @@
 #include "base/units.h"
 #include "store/adapt.h"
 #include "store/grant.h"
+#include "store/level_quality.h"
 #include "store/record.h"
 #include "store/thin.h"
 

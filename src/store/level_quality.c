@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/level_quality.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/hash.h"
-#include "base/mem.h"
 #include "policy/quality.h"
 #include "store/adapt.h"
 #include "store/grant.h"

@@ -272,16 +272,13 @@ int ctx_object_locked(struct ctx *c)
 	r = ctx_object_open(c, &id, &c->obj);
 	if (r == -ENOENT || r == -ENOTDIR)
 		r = -KVFS_EDAMAGED;
-	if (r == 0)
-		resample_load(c);
 	if (r == 0 && c->unpunched)
 		punch_late(c);
 	if (r == 0)
 		level_settle_late(c);
-	if (r == 0 && !c->obj) { /* it was cut */
+	if (r == 0 && !c->obj) /* it was cut */
 		r = ctx_object_open(c, &id, &c->obj);
-		if (r == 0)
-			resample_load(c);
-	}
+	if (r == 0)
+		resample_load(c);
 	return r;
 }
