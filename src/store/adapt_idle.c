@@ -9,7 +9,7 @@
 #include "store/resample.h"
 
 /* Without opens, reads and writes for so long. */
-#define IDLE_NS (2 * NSEC_PER_SEC)
+#define IDLE_NS (5 * NSEC_PER_SEC)
 /* What readers measured is heeded for all of a model then, but no later than this. */
 #define MODEL_WAIT_NS (10 * NSEC_PER_SEC)
 /* Contexts asked at a time whether a sample of them would help. */
